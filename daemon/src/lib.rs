@@ -1,0 +1,29 @@
+//! Telltale, the library: everything between a record from the kernel and a line the owner can read.
+//!
+//! Data goes one way, and each room imports only the types of the room before it:
+//!
+//! ```text
+//! kernel → record → stream → wire → unwrap → leak → alert → report
+//!                     app, place: look-ups beside the way, no way back
+//! ```
+//!
+//! | room | what it does |
+//! | --- | --- |
+//! | [`kernel`] | what this kernel can do; load, attach, drain. The only place with Aya, netlink, perf and `unsafe` |
+//! | [`record`] | bytes from the kernel → an owned [`record::Event`], checked before it is trusted |
+//! | [`stream`] | one connection's bytes in order, with gaps and limits |
+//! | [`wire`] | protocols on byte slices: what message was sent |
+//! | [`unwrap`] | peels a message's encodings into a tree of layers |
+//! | [`leak`] | what a value says about the owner: the findings |
+//! | [`app`], [`place`] | uid and pid → app; host and address → owner, network, country |
+//! | [`alert`] | which findings deserve a line, in which words, where to |
+//!
+//! From `record` on nothing opens a socket, reads a clock or writes a file on its own account, so that all of it
+//! runs in a test, in the fuzzer and in `telltale decode` exactly as it does on the phone.
+
+pub mod app;
+pub mod leak;
+pub mod place;
+pub mod stream;
+pub mod unwrap;
+pub mod wire;

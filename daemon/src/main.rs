@@ -1,0 +1,3 @@
+//! `telltale`: arguments and wiring, nothing else.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `cargo ndk-build`: builds, packs, tests and demonstrates Telltale.
+
+fn main() {}
