@@ -1,6 +1,17 @@
 //! Protocols on byte slices: from a connection's chunks to the messages an app sent. No I/O, everything bounded.
 #![forbid(unsafe_code)]
 
+mod authority;
+mod connection;
+mod http1;
+mod limits;
+#[cfg(test)]
+mod testing;
+
+pub use authority::host_of;
+pub use connection::{Connection, Speaks};
+pub use limits::Limits;
+
 /// One message as an app sent it: an HTTP request, a WebSocket message, a gRPC call, or bytes of no known protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Message {

@@ -1,0 +1,229 @@
+//! One connection's sent bytes → messages: recognises the protocol by itself, follows when it changes, and finds its
+//! way back after a gap.
+
+use super::http1::{self, Http1, Next, Upgrade};
+use super::{End, Limits, Message};
+use crate::stream::Chunk;
+
+/// The parser of what one connection sent.
+///
+/// ```
+/// use telltale::{stream::Chunk, wire::{Connection, Limits}};
+///
+/// let mut connection = Connection::new(Limits::default());
+/// let mut sent = Vec::new();
+/// connection.push(Chunk::Bytes(b"GET /a HTTP/1.1\r\nHost: Example.org\r\n\r\n"), &mut sent);
+/// assert_eq!(sent[0].host.as_deref(), Some("example.org"));
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    limits: Limits,
+    state: State,
+}
+
+/// What a connection speaks, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// Not enough bytes yet.
+    Undecided,
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// No known protocol.
+    Raw,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Looking for something recognisable.
+    Seek(Seek),
+    Http1(Box<Http1>),
+}
+
+/// Bytes that are not placed yet.
+#[derive(Debug, Default)]
+struct Seek {
+    held: Vec<u8>,
+    /// Up to here no request starts.
+    searched: usize,
+    /// Nothing was decided yet: the bytes may still turn out to be the start of a known protocol.
+    at_start: bool,
+    /// Bytes were lost before these.
+    after_gap: bool,
+    host: Option<String>,
+}
+
+impl Connection {
+    /// A connection of which nothing was seen yet. It may be joined in the middle.
+    pub fn new(limits: Limits) -> Self {
+        Connection { limits, state: State::Seek(Seek { at_start: true, ..Seek::default() }) }
+    }
+
+    /// Takes the next chunk and appends the messages it completes.
+    ///
+    /// On [`Chunk::Gap`] and [`Chunk::End`] what is unfinished comes out with [`End::Cut`]. After a gap of known size inside
+    /// a body the place is still known; the bytes after the hole come out as a `Raw` message of their own.
+    pub fn push(&mut self, chunk: Chunk<'_>, out: &mut Vec<Message>) {
+        match chunk {
+            Chunk::Bytes(bytes) => self.feed(bytes, out),
+            Chunk::Gap(lost) => match &mut self.state {
+                State::Seek(seek) => {
+                    seek.emit_all(true, out);
+                    seek.at_start = false;
+                    seek.after_gap = true;
+                }
+                State::Http1(http) => {
+                    if !http.gap(lost, out) {
+                        let host = http.host().map(str::to_owned);
+                        self.state = State::Seek(Seek { host, after_gap: true, ..Seek::default() });
+                    }
+                }
+            },
+            Chunk::End => match &mut self.state {
+                State::Seek(seek) => seek.emit_all(false, out),
+                State::Http1(http) => http.end(out),
+            },
+        }
+    }
+
+    /// Hands out bytes of no known protocol without waiting for [`Limits::raw`] of them. To be called where the sender paused
+    /// or one send was whole: only there does a message of an unknown protocol end.
+    pub fn flush(&mut self, out: &mut Vec<Message>) {
+        if let State::Http1(http) = &mut self.state
+            && let Next::Lost(held) = http.flush()
+        {
+            let host = http.host().map(str::to_owned);
+            self.state = State::Seek(Seek { host, held, ..Seek::default() });
+        }
+        if let State::Seek(seek) = &mut self.state
+            && !(seek.at_start && http1::could_be_request(&seek.held))
+        {
+            seek.emit_all(false, out);
+        }
+    }
+
+    /// Whether a message or a decision is unfinished.
+    pub fn pending(&self) -> bool {
+        match &self.state {
+            State::Seek(seek) => !seek.held.is_empty(),
+            State::Http1(http) => !http.idle(),
+        }
+    }
+
+    /// Bytes held in memory for this connection, for a bound over all connections.
+    pub fn held(&self) -> usize {
+        match &self.state {
+            State::Seek(seek) => seek.held.len(),
+            State::Http1(http) => http.held(),
+        }
+    }
+
+    /// What the connection speaks now.
+    pub fn speaks(&self) -> Speaks {
+        match &self.state {
+            State::Seek(seek) if seek.at_start => Speaks::Undecided,
+            State::Seek(_) => Speaks::Raw,
+            State::Http1(_) => Speaks::Http1,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8], out: &mut Vec<Message>) {
+        // Bytes given back by a parser come before the rest of the chunk. A parser gives back only bytes it then takes in
+        // another state, so that this ends.
+        let mut given_back: Vec<Vec<u8>> = Vec::new();
+        let mut rest = bytes;
+        loop {
+            if let Some(again) = given_back.pop() {
+                let (used, carry) = self.step(&again, out);
+                if let Some(left) = again.get(used..).filter(|l| !l.is_empty()) {
+                    given_back.push(left.to_vec());
+                }
+                given_back.extend(carry);
+            } else if !rest.is_empty() {
+                let (used, carry) = self.step(rest, out);
+                rest = rest.get(used..).unwrap_or_default();
+                given_back.extend(carry);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, bytes: &[u8], out: &mut Vec<Message>) -> (usize, Option<Vec<u8>>) {
+        match &mut self.state {
+            State::Seek(seek) => {
+                let carry = seek.push(bytes, self.limits, out);
+                if carry.is_some() {
+                    self.state = State::Http1(Box::new(Http1::new(self.limits)));
+                }
+                (bytes.len(), carry)
+            }
+            State::Http1(http) => {
+                let (used, next) = http.push(bytes, out);
+                let host = http.host().map(str::to_owned);
+                let carry = match next {
+                    Next::Stay => None,
+                    Next::Replay(held) => Some(held),
+                    Next::Lost(held) => {
+                        self.state = State::Seek(Seek { host, after_gap: true, ..Seek::default() });
+                        Some(held)
+                    }
+                    Next::Tunnel => {
+                        self.state = State::Seek(Seek { host, at_start: true, ..Seek::default() });
+                        None
+                    }
+                    Next::Upgraded(upgrade, held) => {
+                        self.upgrade(&upgrade, host);
+                        Some(held)
+                    }
+                };
+                (used, carry)
+            }
+        }
+    }
+
+    fn upgrade(&mut self, _upgrade: &Upgrade, host: Option<String>) {
+        self.state = State::Seek(Seek { host, ..Seek::default() });
+    }
+}
+
+impl Seek {
+    /// Takes all bytes; gives back those that a known protocol starts with.
+    fn push(&mut self, bytes: &[u8], limits: Limits, out: &mut Vec<Message>) -> Option<Vec<u8>> {
+        self.held.extend_from_slice(bytes);
+        if self.at_start {
+            if http1::could_be_request(&self.held) {
+                // Hand over as soon as a method and a blank are there: the parser gives back what is no request line.
+                return self.held.contains(&b' ').then(|| std::mem::take(&mut self.held));
+            }
+            self.at_start = false;
+        }
+        if let Some(at) = http1::find_request(&self.held, self.searched) {
+            let request = self.held.split_off(at);
+            self.emit_all(false, out);
+            return Some(request);
+        }
+        // A version cut in two must be found with the next bytes.
+        self.searched = self.held.len().saturating_sub(12);
+        while self.held.len() >= limits.raw.max(1) {
+            let keep = http1::unfinished_request(&self.held);
+            let keep = if keep == 0 { self.held.len() } else { keep };
+            let tail = self.held.split_off(keep.min(limits.raw.max(1)));
+            self.emit_all(false, out);
+            self.held = tail;
+            self.searched = 0;
+        }
+        None
+    }
+
+    fn emit_all(&mut self, cut: bool, out: &mut Vec<Message>) {
+        let body = std::mem::take(&mut self.held);
+        self.searched = 0;
+        if body.is_empty() {
+            return;
+        }
+        let end = if cut || self.after_gap { End::Cut } else { End::Complete };
+        self.after_gap = false;
+        let body_len = body.len() as u64;
+        out.push(Message { host: self.host.clone(), body, body_len, end, ..Message::default() });
+    }
+}
