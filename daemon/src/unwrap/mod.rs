@@ -8,6 +8,19 @@ pub struct Tree {
     pub nodes: Vec<Node>,
     /// The known telemetry protocol, when one was recognised.
     pub protocol: Option<Telemetry>,
+    /// A body (or one field of it) that looks encrypted and fits no known format.
+    pub opaque: Option<Opaque>,
+}
+
+/// Data that looks encrypted and fits no known format. Pictures, media and archives are not meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opaque {
+    /// The node that holds it.
+    pub node: usize,
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// What makes it look encrypted.
+    pub why: &'static str,
 }
 
 /// One layer.
@@ -23,8 +36,11 @@ pub struct Node {
     pub content: Content,
     /// Why this step was taken, for `--explain`.
     pub why: &'static str,
-    /// The limit that cut this layer short, in plain words.
+    /// The limit that cut this layer short, in plain words; also said when the layer itself ends early.
     pub cut: Option<&'static str>,
+    /// True when the children say all that this layer says (JSON text and its value, base64 text and its
+    /// bytes): a search may pass over it.
+    pub covered: bool,
 }
 
 /// A layer's content.
@@ -36,6 +52,9 @@ pub enum Content {
     Value(Value),
 }
 
+/// The text of keys and leaves; read it as `&str`, make it with `.into()`.
+pub type Str = Box<str>;
+
 /// A structured value of any format. Numbers keep the text they were sent as.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -44,15 +63,15 @@ pub enum Value {
     /// true or false
     Bool(bool),
     /// A number, as sent.
-    Number(Box<str>),
+    Number(Str),
     /// Text.
-    Text(Box<str>),
+    Text(Str),
     /// Bytes that are not text.
     Bytes(Box<[u8]>),
     /// A list.
     List(Vec<Value>),
     /// Keys and values in the order sent; duplicates stay.
-    Map(Vec<(Box<str>, Value)>),
+    Map(Vec<(Str, Value)>),
 }
 
 /// A telemetry protocol recognised from `data/protocols.toml`.
@@ -68,4 +87,8 @@ pub struct Telemetry {
     pub unreadable: Option<String>,
     /// True when a checksum in the message itself proves the protocol (Sensors `crc`).
     pub proven: bool,
+    /// What can be said of a message that cannot be read, in a few words: `2 payloads`. Empty otherwise.
+    pub summary: String,
+    /// The rest of what is known without reading it: (`payloads`, `2`), (`pkv`, `3`), (`bytes`, `912`), (`sender`, …).
+    pub facts: Vec<(String, String)>,
 }
