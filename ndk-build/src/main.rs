@@ -1,3 +1,62 @@
 //! `cargo ndk-build`: builds, packs, tests and demonstrates Telltale.
 
-fn main() {}
+use std::process::ExitCode;
+
+use ndk_build::context::Context;
+use ndk_build::error::{Error, Result};
+use ndk_build::{compile, say, setup};
+
+/// One command of the tool.
+struct Entry {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Context, &[String]) -> Result<()>,
+}
+
+/// Every command, in the order the help shows them.
+const COMMANDS: &[Entry] = &[
+    Entry {
+        name: "build",
+        about: "the daemon for this machine: target/release/telltale",
+        run: compile::command,
+    },
+    Entry { name: "setup", about: "install what the commands need; says what and why", run: setup::command },
+];
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let name = words.next();
+    let rest: Vec<String> = words.collect();
+    match dispatch(name.as_deref(), &rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ndk-build: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(name: Option<&str>, rest: &[String]) -> Result<()> {
+    match name {
+        Some("help" | "--help" | "-h") => {
+            say::plain(&help());
+            Ok(())
+        }
+        None => Err(Error::Usage(help())),
+        Some(name) => {
+            let entry = COMMANDS
+                .iter()
+                .find(|entry| entry.name == name)
+                .ok_or_else(|| Error::Usage(format!("there is no command `{name}`")))?;
+            (entry.run)(&Context::find()?, rest)
+        }
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("cargo ndk-build COMMAND\n\n");
+    for entry in COMMANDS {
+        text.push_str(&format!("  {:<9} {}\n", entry.name, entry.about));
+    }
+    text
+}

@@ -1,0 +1,30 @@
+//! What `cargo ndk-build` is made of: one module per command, and the few helpers they share.
+//!
+//! | command | module |
+//! | --- | --- |
+//! | `setup` | [`setup`] |
+//! | `build` | [`compile`] |
+//!
+//! A command is a `fn(&Context, &[String]) -> Result<()>`. It first calls [`setup::ensure`] with what it needs from the machine, starts
+//! other programs through [`run::Run`] and tells the user what goes on through [`say`].
+
+pub mod compile;
+pub mod context;
+pub mod error;
+pub mod run;
+pub mod say;
+pub mod setup;
+pub mod toolchain;
+
+use crate::error::{Error, Result};
+
+/// Refuses arguments a command does not take.
+///
+/// # Errors
+/// [`Error::Usage`] naming the first of them.
+pub fn no_arguments(command: &str, rest: &[String]) -> Result<()> {
+    match rest.first() {
+        None => Ok(()),
+        Some(word) => Err(Error::Usage(format!("`{command}` does not take `{word}`"))),
+    }
+}
