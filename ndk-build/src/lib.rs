@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `setup` | [`setup`] |
 //! | `build` | [`compile`] |
+//! | `clients` | [`clients`] |
 //!
 //! A command is a `fn(&Context, &[String]) -> Result<()>`. It first calls [`setup::ensure`] with what it needs from the machine, starts
 //! other programs through [`run::Run`] and tells the user what goes on through [`say`].
 
+pub mod clients;
 pub mod compile;
 pub mod context;
 pub mod error;

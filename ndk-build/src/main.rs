@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ndk_build::context::Context;
 use ndk_build::error::{Error, Result};
-use ndk_build::{compile, say, setup};
+use ndk_build::{clients, compile, say, setup};
 
 /// One command of the tool.
 struct Entry {
@@ -19,6 +19,11 @@ const COMMANDS: &[Entry] = &[
         name: "build",
         about: "the daemon for this machine: target/release/telltale",
         run: compile::command,
+    },
+    Entry {
+        name: "clients",
+        about: "the TLS clients and the collector: target/clients/",
+        run: clients::command,
     },
     Entry { name: "setup", about: "install what the commands need; says what and why", run: setup::command },
 ];
