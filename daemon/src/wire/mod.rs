@@ -3,8 +3,10 @@
 
 mod authority;
 mod connection;
+pub mod form;
 mod http1;
 mod limits;
+pub mod multipart;
 #[cfg(test)]
 mod testing;
 
