@@ -5,17 +5,21 @@
 //! | `setup` | [`setup`] |
 //! | `build` | [`compile`] |
 //! | `clients` | [`clients`] |
+//! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
 //!
 //! A command is a `fn(&Context, &[String]) -> Result<()>`. It first calls [`setup::ensure`] with what it needs from the machine, starts
 //! other programs through [`run::Run`] and tells the user what goes on through [`say`].
 
+pub mod android;
 pub mod clients;
 pub mod compile;
 pub mod context;
+pub mod elf_check;
 pub mod error;
 pub mod run;
 pub mod say;
 pub mod setup;
+pub mod sysroot;
 pub mod toolchain;
 
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ndk_build::context::Context;
 use ndk_build::error::{Error, Result};
-use ndk_build::{clients, compile, say, setup};
+use ndk_build::{android, clients, compile, say, setup};
 
 /// One command of the tool.
 struct Entry {
@@ -15,6 +15,11 @@ struct Entry {
 
 /// Every command, in the order the help shows them.
 const COMMANDS: &[Entry] = &[
+    Entry {
+        name: "android",
+        about: "the daemon for the handset, checked; without an NDK or with one",
+        run: android::command,
+    },
     Entry {
         name: "build",
         about: "the daemon for this machine: target/release/telltale",
