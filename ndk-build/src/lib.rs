@@ -5,6 +5,7 @@
 //! | `setup` | [`setup`] |
 //! | `build` | [`compile`] |
 //! | `clients` | [`clients`] |
+//! | `place-data` | [`place_data`], with [`place_pack`] |
 //! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
 //!
 //! A command is a `fn(&Context, &[String]) -> Result<()>`. It first calls [`setup::ensure`] with what it needs from the machine, starts
@@ -16,6 +17,8 @@ pub mod compile;
 pub mod context;
 pub mod elf_check;
 pub mod error;
+pub mod place_data;
+pub mod place_pack;
 pub mod run;
 pub mod say;
 pub mod setup;

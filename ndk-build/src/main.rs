@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ndk_build::context::Context;
 use ndk_build::error::{Error, Result};
-use ndk_build::{android, clients, compile, say, setup};
+use ndk_build::{android, clients, compile, place_data, say, setup};
 
 /// One command of the tool.
 struct Entry {
@@ -29,6 +29,11 @@ const COMMANDS: &[Entry] = &[
         name: "clients",
         about: "the TLS clients and the collector: target/clients/",
         run: clients::command,
+    },
+    Entry {
+        name: "place-data",
+        about: "address data for country and network: target/place/",
+        run: place_data::command,
     },
     Entry { name: "setup", about: "install what the commands need; says what and why", run: setup::command },
 ];

@@ -1,6 +1,8 @@
 //! host and address → owner, network, country. Three different things, never mixed.
 #![forbid(unsafe_code)]
 
+pub mod ip;
+
 /// What is known of a host name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Host {
