@@ -1,7 +1,10 @@
 //! One connection's sent bytes → messages: recognises the protocol by itself, follows when it changes, and finds its
 //! way back after a gap.
 
+use super::h2::frame::{Looks, looks};
+use super::h2::{H2, PREFACE};
 use super::http1::{self, Http1, Next, Upgrade};
+use super::replay::drive;
 use super::{End, Limits, Message};
 use crate::stream::Chunk;
 
@@ -28,6 +31,8 @@ pub enum Speaks {
     Undecided,
     /// HTTP/1.0 or 1.1.
     Http1,
+    /// HTTP/2.
+    H2,
     /// No known protocol.
     Raw,
 }
@@ -37,6 +42,17 @@ enum State {
     /// Looking for something recognisable.
     Seek(Seek),
     Http1(Box<Http1>),
+    H2(Box<H2>),
+}
+
+/// What the bytes of a seeking connection turned out to begin.
+enum Found {
+    Request(Vec<u8>),
+    /// HTTP/2: from its preface on, or joined late.
+    H2 {
+        late: bool,
+        frames: Vec<u8>,
+    },
 }
 
 /// Bytes that are not placed yet.
@@ -71,6 +87,7 @@ impl Connection {
                     seek.at_start = false;
                     seek.after_gap = true;
                 }
+                State::H2(h2) => h2.gap(lost, out),
                 State::Http1(http) => {
                     if !http.gap(lost, out) {
                         let host = http.host().map(str::to_owned);
@@ -81,6 +98,7 @@ impl Connection {
             Chunk::End => match &mut self.state {
                 State::Seek(seek) => seek.emit_all(false, out),
                 State::Http1(http) => http.end(out),
+                State::H2(h2) => h2.end(out),
             },
         }
     }
@@ -94,10 +112,11 @@ impl Connection {
             let host = http.host().map(str::to_owned);
             self.state = State::Seek(Seek { host, held, ..Seek::default() });
         }
-        if let State::Seek(seek) = &mut self.state
-            && !(seek.at_start && http1::could_be_request(&seek.held))
-        {
-            seek.emit_all(false, out);
+        match &mut self.state {
+            State::Seek(seek) if seek.at_start && http1::could_be_request(&seek.held) => {}
+            State::Seek(seek) => seek.emit_all(false, out),
+            State::H2(h2) => h2.flush(out),
+            State::Http1(_) => {}
         }
     }
 
@@ -106,6 +125,7 @@ impl Connection {
         match &self.state {
             State::Seek(seek) => !seek.held.is_empty(),
             State::Http1(http) => !http.idle(),
+            State::H2(h2) => !h2.idle(),
         }
     }
 
@@ -114,6 +134,7 @@ impl Connection {
         match &self.state {
             State::Seek(seek) => seek.held.len(),
             State::Http1(http) => http.held(),
+            State::H2(h2) => h2.held(),
         }
     }
 
@@ -123,40 +144,31 @@ impl Connection {
             State::Seek(seek) if seek.at_start => Speaks::Undecided,
             State::Seek(_) => Speaks::Raw,
             State::Http1(_) => Speaks::Http1,
+            State::H2(_) => Speaks::H2,
         }
     }
 
     fn feed(&mut self, bytes: &[u8], out: &mut Vec<Message>) {
-        // Bytes given back by a parser come before the rest of the chunk. A parser gives back only bytes it then takes in
-        // another state, so that this ends.
-        let mut given_back: Vec<Vec<u8>> = Vec::new();
-        let mut rest = bytes;
-        loop {
-            if let Some(again) = given_back.pop() {
-                let (used, carry) = self.step(&again, out);
-                if let Some(left) = again.get(used..).filter(|l| !l.is_empty()) {
-                    given_back.push(left.to_vec());
-                }
-                given_back.extend(carry);
-            } else if !rest.is_empty() {
-                let (used, carry) = self.step(rest, out);
-                rest = rest.get(used..).unwrap_or_default();
-                given_back.extend(carry);
-            } else {
-                return;
-            }
-        }
+        drive(bytes, |piece| self.step(piece, out));
     }
 
     fn step(&mut self, bytes: &[u8], out: &mut Vec<Message>) -> (usize, Option<Vec<u8>>) {
         match &mut self.state {
             State::Seek(seek) => {
-                let carry = seek.push(bytes, self.limits, out);
-                if carry.is_some() {
-                    self.state = State::Http1(Box::new(Http1::new(self.limits)));
-                }
+                let carry = match seek.push(bytes, self.limits, out) {
+                    None => None,
+                    Some(Found::Request(carry)) => {
+                        self.state = State::Http1(Box::new(Http1::new(self.limits)));
+                        Some(carry)
+                    }
+                    Some(Found::H2 { late, frames }) => {
+                        self.state = State::H2(Box::new(H2::new(self.limits, late)));
+                        Some(frames)
+                    }
+                };
                 (bytes.len(), carry)
             }
+            State::H2(h2) => h2.push(bytes, out),
             State::Http1(http) => {
                 let (used, next) = http.push(bytes, out);
                 let host = http.host().map(str::to_owned);
@@ -181,26 +193,39 @@ impl Connection {
         }
     }
 
-    fn upgrade(&mut self, _upgrade: &Upgrade, host: Option<String>) {
-        self.state = State::Seek(Seek { host, ..Seek::default() });
+    fn upgrade(&mut self, upgrade: &Upgrade, host: Option<String>) {
+        let at_start = upgrade.to.contains("h2c");
+        self.state = State::Seek(Seek { host, at_start, ..Seek::default() });
     }
 }
 
 impl Seek {
     /// Takes all bytes; gives back those that a known protocol starts with.
-    fn push(&mut self, bytes: &[u8], limits: Limits, out: &mut Vec<Message>) -> Option<Vec<u8>> {
+    fn push(&mut self, bytes: &[u8], limits: Limits, out: &mut Vec<Message>) -> Option<Found> {
         self.held.extend_from_slice(bytes);
         if self.at_start {
+            if PREFACE.starts_with(&self.held) && self.held.len() < PREFACE.len() {
+                return None;
+            }
+            if self.held.starts_with(PREFACE) {
+                let frames = self.held.split_off(PREFACE.len());
+                return Some(Found::H2 { late: false, frames });
+            }
+            match looks(&self.held) {
+                Looks::Yes => return Some(Found::H2 { late: true, frames: std::mem::take(&mut self.held) }),
+                Looks::Open => return None,
+                Looks::No => {}
+            }
             if http1::could_be_request(&self.held) {
                 // Hand over as soon as a method and a blank are there: the parser gives back what is no request line.
-                return self.held.contains(&b' ').then(|| std::mem::take(&mut self.held));
+                return self.held.contains(&b' ').then(|| Found::Request(std::mem::take(&mut self.held)));
             }
             self.at_start = false;
         }
         if let Some(at) = http1::find_request(&self.held, self.searched) {
             let request = self.held.split_off(at);
             self.emit_all(false, out);
-            return Some(request);
+            return Some(Found::Request(request));
         }
         // A version cut in two must be found with the next bytes.
         self.searched = self.held.len().saturating_sub(12);

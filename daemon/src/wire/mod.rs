@@ -4,14 +4,19 @@
 mod authority;
 mod connection;
 pub mod form;
+mod grpc;
+mod h2;
 mod http1;
 mod limits;
 pub mod multipart;
+mod replay;
 #[cfg(test)]
 mod testing;
 
 pub use authority::host_of;
 pub use connection::{Connection, Speaks};
+pub use grpc::COMPRESSED as GRPC_COMPRESSED;
+pub use h2::UNKNOWN_FIELD;
 pub use limits::Limits;
 
 /// One message as an app sent it: an HTTP request, a WebSocket message, a gRPC call, or bytes of no known protocol.

@@ -43,3 +43,10 @@ pub(super) fn survives_truncation(bytes: &[u8]) {
         connection.push(Chunk::End, &mut out);
     }
 }
+
+/// Bytes from hexadecimal text as RFCs print it; blanks are skipped.
+pub(super) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let digit = |b: u8| char::from(b).to_digit(16).unwrap() as u8;
+    digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
