@@ -7,6 +7,7 @@
 //! | `clients` | [`clients`] |
 //! | `place-data` | [`place_data`], with [`place_pack`] |
 //! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
+//! | `conform` | [`conform`] |
 //!
 //! A command is a `fn(&Context, &[String]) -> Result<()>`. It first calls [`setup::ensure`] with what it needs from the machine, starts
 //! other programs through [`run::Run`] and tells the user what goes on through [`say`].
@@ -14,6 +15,7 @@
 pub mod android;
 pub mod clients;
 pub mod compile;
+pub mod conform;
 pub mod context;
 pub mod elf_check;
 pub mod error;

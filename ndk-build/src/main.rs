@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ndk_build::context::Context;
 use ndk_build::error::{Error, Result};
-use ndk_build::{android, clients, compile, place_data, say, setup};
+use ndk_build::say;
 
 /// One command of the tool.
 struct Entry {
@@ -18,24 +18,33 @@ const COMMANDS: &[Entry] = &[
     Entry {
         name: "android",
         about: "the daemon for the handset, checked; without an NDK or with one",
-        run: android::command,
+        run: ndk_build::android::command,
     },
     Entry {
         name: "build",
         about: "the daemon for this machine: target/release/telltale",
-        run: compile::command,
+        run: ndk_build::compile::command,
     },
     Entry {
         name: "clients",
         about: "the TLS clients and the collector: target/clients/",
-        run: clients::command,
+        run: ndk_build::clients::command,
     },
     Entry {
         name: "place-data",
         about: "address data for country and network: target/place/",
-        run: place_data::command,
+        run: ndk_build::place_data::command,
     },
-    Entry { name: "setup", about: "install what the commands need; says what and why", run: setup::command },
+    Entry {
+        name: "conform",
+        about: "would Linux 4.14 take the eBPF object?",
+        run: ndk_build::conform::command,
+    },
+    Entry {
+        name: "setup",
+        about: "install what the commands need; says what and why",
+        run: ndk_build::setup::command,
+    },
 ];
 
 fn main() -> ExitCode {
