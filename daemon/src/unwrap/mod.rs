@@ -1,6 +1,26 @@
 //! Peels a message's encodings into a tree of layers. Every depth, size, ratio and amount of work is bounded.
 #![forbid(unsafe_code)]
 
+mod aes;
+mod compress;
+mod guess;
+mod json;
+mod known;
+mod limits;
+mod path;
+mod peel;
+mod protocols;
+mod route;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use limits::Limits;
+pub use path::Path;
+pub use peel::peel;
+pub use protocols::{Error, Protocols};
+
 /// A message peeled open. Node 0 is the message itself; a child comes after its parent.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
@@ -75,7 +95,7 @@ pub enum Value {
 }
 
 /// A telemetry protocol recognised from `data/protocols.toml`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Telemetry {
     /// Row id, `sensors_form`.
     pub id: String,

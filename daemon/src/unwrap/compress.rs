@@ -1,0 +1,196 @@
+//! Decompression within bounds: gzip, zlib, raw deflate, brotli, zstd. What a cut stream gave is kept.
+//!
+//! miniz_oxide for deflate: no unsafe code, kept up, and driven here piece by piece so that a bomb stops at the limit.
+#![forbid(unsafe_code)]
+
+use std::io::Read;
+
+use miniz_oxide::inflate::{
+    TINFLStatus,
+    core::{DecompressorOxide, decompress, inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF},
+};
+
+use super::limits::{Budget, Limits};
+
+/// What came out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Inflated {
+    pub(super) bytes: Vec<u8>,
+    /// Why it is not all of it.
+    pub(super) cut: Option<&'static str>,
+    /// Input that was read.
+    pub(super) used: usize,
+}
+
+/// The stream is damaged: what came before the damage is shown.
+const CUT_DAMAGED: &str = "is damaged: what came before the damage is shown";
+/// The stream's own check disagrees.
+const CUT_CHECK: &str = "its own length does not agree: it may be damaged";
+
+/// The length of a gzip header (RFC 1952 section 2.3), when there is one.
+fn gzip_header(data: &[u8]) -> Option<usize> {
+    let flags = match data {
+        [0x1f, 0x8b, 8, flags, _, _, _, _, _, _, ..] if flags & 0xe0 == 0 => *flags,
+        _ => return None,
+    };
+    let mut at = 10;
+    if flags & 4 != 0 {
+        let len = data.get(at..at + 2)?;
+        at += 2 + usize::from(u16::from_le_bytes(len.try_into().ok()?));
+    }
+    for flag in [8, 16] {
+        if flags & flag != 0 {
+            at += memchr::memchr(0, data.get(at..)?)? + 1;
+        }
+    }
+    if flags & 2 != 0 {
+        at += 2;
+    }
+    (at <= data.len()).then_some(at)
+}
+
+/// Whether data begins with a gzip header.
+pub(super) fn is_gzip(data: &[u8]) -> bool {
+    gzip_header(data).is_some()
+}
+
+/// Whether data begins with a zlib header (RFC 1950 section 2.2) without a preset dictionary.
+pub(super) fn is_zlib(data: &[u8]) -> bool {
+    match data {
+        [cmf, flg, _, ..] => {
+            cmf & 0x0f == 8
+                && cmf >> 4 <= 7
+                && flg & 0x20 == 0
+                && u16::from_be_bytes([*cmf, *flg]).is_multiple_of(31)
+        }
+        _ => false,
+    }
+}
+
+/// Whether data begins with a zstd frame (RFC 8878 section 3.1.1).
+pub(super) fn is_zstd(data: &[u8]) -> bool {
+    data.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+}
+
+/// gzip, all members. `None` when it is none or nothing could be read.
+pub(super) fn gunzip(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    let mut all: Option<Inflated> = None;
+    let mut at = 0;
+    while let Some(header) = data.get(at..).and_then(gzip_header) {
+        let body = data.get(at + header..).unwrap_or_default();
+        let Some(member) = inflate(body, budget) else { break };
+        let trailer = at + header + member.used;
+        let mut cut = member.cut;
+        if cut.is_none() {
+            // RFC 1952 section 2.3.1: CRC32, then ISIZE, the length modulo 2^32.
+            cut = match data.get(trailer + 4..trailer + 8) {
+                Some(size) if u32::from_le_bytes(size.try_into().ok()?) == member.bytes.len() as u32 => None,
+                Some(_) => Some(CUT_CHECK),
+                None => Some(Limits::CUT_SHORT),
+            };
+        }
+        at = trailer + 8;
+        match &mut all {
+            Some(before) => {
+                before.bytes.extend_from_slice(&member.bytes);
+                before.cut = cut;
+                before.used = at;
+            }
+            None => all = Some(Inflated { bytes: member.bytes, cut, used: at }),
+        }
+        if cut.is_some() {
+            break;
+        }
+    }
+    all
+}
+
+/// zlib. `None` when it is none or nothing could be read.
+pub(super) fn unzlib(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    if !is_zlib(data) {
+        return None;
+    }
+    let inflated = inflate(data.get(2..)?, budget)?;
+    Some(Inflated { used: inflated.used + 2, ..inflated })
+}
+
+/// Raw deflate (RFC 1951). `None` when nothing could be read.
+pub(super) fn inflate(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    let room = budget.room(data.len());
+    if room == 0 || !budget.work(data.len()) {
+        return None;
+    }
+    // Telemetry shrinks to about a quarter: most bodies need no second round.
+    let mut out = vec![0; data.len().saturating_mul(5).saturating_add(64).min(room)];
+    let mut state = DecompressorOxide::new();
+    let (mut read, mut written) = (0, 0);
+    let cut = loop {
+        let rest = data.get(read..).unwrap_or_default();
+        let (status, used, made) =
+            decompress(&mut state, rest, &mut out, written, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
+        read += used;
+        written += made;
+        match status {
+            TINFLStatus::Done => break None,
+            TINFLStatus::HasMoreOutput if out.len() < room => {
+                let size = out.len().saturating_mul(2).min(room);
+                out.resize(size, 0);
+            }
+            TINFLStatus::HasMoreOutput => break Some(Limits::CUT_BYTES),
+            TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => {
+                break Some(Limits::CUT_SHORT);
+            }
+            _ => break Some(CUT_DAMAGED),
+        }
+    };
+    out.truncate(written);
+    finish(out, cut, read, budget)
+}
+
+/// Brotli (RFC 7932): it has no magic, so it is tried only where something says so.
+pub(super) fn unbrotli(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    read_all(brotli_decompressor::Decompressor::new(data, 4096), data.len(), budget)
+}
+
+/// zstd (RFC 8878).
+pub(super) fn unzstd(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    if !is_zstd(data) {
+        return None;
+    }
+    let decoder = ruzstd::decoding::StreamingDecoder::new(data).ok()?;
+    read_all(decoder, data.len(), budget)
+}
+
+/// Reads a decoder to its end, its limit or its first error.
+fn read_all(mut decoder: impl Read, input: usize, budget: &mut Budget) -> Option<Inflated> {
+    let room = budget.room(input);
+    if room == 0 || !budget.work(input) {
+        return None;
+    }
+    let mut out = vec![0; input.saturating_mul(5).saturating_add(64).min(room)];
+    let mut written = 0;
+    let cut = loop {
+        let Some(free) = out.get_mut(written..).filter(|free| !free.is_empty()) else {
+            if out.len() >= room {
+                break Some(Limits::CUT_BYTES);
+            }
+            let size = out.len().saturating_mul(2).min(room);
+            out.resize(size, 0);
+            continue;
+        };
+        match decoder.read(free) {
+            Ok(0) => break None,
+            Ok(len) => written += len,
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => break Some(Limits::CUT_SHORT),
+            Err(_) => break Some(CUT_DAMAGED),
+        }
+    };
+    out.truncate(written);
+    finish(out, cut, input, budget)
+}
+
+/// Pays for the output; a failure that gave nothing is no layer.
+fn finish(bytes: Vec<u8>, cut: Option<&'static str>, used: usize, budget: &mut Budget) -> Option<Inflated> {
+    let paid = budget.take_bytes(bytes.len()) && budget.work(bytes.len());
+    (paid && !(bytes.is_empty() && cut.is_some())).then_some(Inflated { bytes, cut, used })
+}

@@ -1,0 +1,209 @@
+//! One guess per layer: what encoding this is, cheap tests first. A guess that does not prove itself is no layer.
+#![forbid(unsafe_code)]
+
+use crate::wire;
+
+use super::{
+    Content, Value,
+    compress::{self, Inflated},
+    json,
+    limits::Budget,
+    text::{self, Chars},
+};
+
+/// A layer that was found, not yet in the tree.
+#[derive(Debug, PartialEq)]
+pub(super) struct Layer {
+    pub(super) step: &'static str,
+    pub(super) content: Content,
+    pub(super) why: &'static str,
+    pub(super) cut: Option<&'static str>,
+    /// Whether the new layer says all that the old one said.
+    pub(super) covers: bool,
+}
+
+impl Layer {
+    pub(super) fn new(step: &'static str, content: Content, why: &'static str) -> Layer {
+        Layer { step, content, why, cut: None, covers: true }
+    }
+
+    pub(super) fn inflated(step: &'static str, out: Inflated, why: &'static str) -> Layer {
+        Layer { step, content: Content::Bytes(out.bytes), why, cut: out.cut, covers: true }
+    }
+}
+
+/// Fewest characters that are taken for base64 or hex on their looks: shorter words decode to text by chance.
+const LEAST_ENCODED: usize = 16;
+/// Fewest bytes that are believed to be text when they came out of a guess.
+const LEAST_TEXT: usize = 12;
+
+/// What these bytes hold, if anything.
+pub(super) fn bytes(data: &[u8], budget: &mut Budget) -> Option<Layer> {
+    if data.len() < 2 || !budget.work(data.len()) {
+        return None;
+    }
+    if let Some(layer) = magic(data, budget) {
+        return Some(layer);
+    }
+    match simdutf8::basic::from_utf8(data) {
+        Ok(text) => self::text(text, budget),
+        Err(error) => binary(data, error, budget),
+    }
+}
+
+/// Formats that announce themselves.
+fn magic(data: &[u8], budget: &mut Budget) -> Option<Layer> {
+    if compress::is_gzip(data) {
+        return Some(Layer::inflated(
+            "gzip",
+            compress::gunzip(data, budget)?,
+            "begins with the gzip magic 1f 8b",
+        ));
+    }
+    if compress::is_zstd(data) {
+        return Some(Layer::inflated("zstd", compress::unzstd(data, budget)?, "begins with the zstd magic"));
+    }
+    if compress::is_zlib(data) {
+        // Two bytes announce little: the stream must also be whole.
+        let out = compress::unzlib(data, budget).filter(|out| out.cut.is_none())?;
+        return Some(Layer::inflated("zlib", out, "begins with a zlib header and inflates to its end"));
+    }
+    None
+}
+
+/// Bytes that are not UTF-8.
+fn binary(data: &[u8], _error: simdutf8::basic::Utf8Error, _budget: &mut Budget) -> Option<Layer> {
+    let (text, name) = text::unutf16(data)?;
+    Some(Layer::new(
+        name,
+        Content::Bytes(text.into_bytes()),
+        "every second byte of it is zero, or it has the mark",
+    ))
+}
+
+/// What this text holds, if anything. Looks at each character at most once before it decides.
+pub(super) fn text(text: &str, budget: &mut Budget) -> Option<Layer> {
+    let trimmed = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    if trimmed.len() < 3 {
+        return None;
+    }
+    match trimmed.as_bytes().first()? {
+        b'{' | b'[' => return json_text(trimmed, "begins like JSON and parses", budget),
+        b'"' => return quoted_json(trimmed, budget),
+        _ => {}
+    }
+    let bytes = trimmed.as_bytes();
+    let chars = Chars::of(bytes);
+    if chars.hex() {
+        return hex(bytes, budget);
+    }
+    if chars.base64() {
+        return base64(bytes, budget);
+    }
+    if chars.form()
+        && let Some(layer) = form(bytes, budget)
+    {
+        return Some(layer);
+    }
+    if let Some(layer) = unpercent(trimmed) {
+        return Some(layer);
+    }
+    jsonp(trimmed, budget)
+}
+
+fn json_text(text: &str, why: &'static str, budget: &mut Budget) -> Option<Layer> {
+    if text.len() < 5 || !budget.work(text.len()) {
+        return None;
+    }
+    let parsed = json::parse(text, budget)?;
+    let step = if parsed.count > 1 { "jsonl" } else { "json" };
+    let covers = parsed.cut.is_none();
+    Some(Layer { step, content: Content::Value(parsed.value), why, cut: parsed.cut, covers })
+}
+
+/// A JSON string that holds JSON: encoded twice.
+fn quoted_json(text: &str, budget: &mut Budget) -> Option<Layer> {
+    let inside = text.get(1..)?.trim_start();
+    if !inside.starts_with(['{', '[']) || !budget.work(text.len()) {
+        return None;
+    }
+    let inner = json::parse_string(text, budget)?;
+    let why = "a JSON string that holds JSON again";
+    Some(Layer::new("json", Content::Value(Value::Text(inner)), why))
+}
+
+/// `callback({…});`
+fn jsonp(text: &str, budget: &mut Budget) -> Option<Layer> {
+    let body = text.trim_end().trim_end_matches(';').strip_suffix(')')?;
+    let (name, json) = body.split_once('(')?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
+        return None;
+    }
+    let parsed = json::parse(json.trim_start(), budget).filter(|p| p.cut.is_none())?;
+    Some(Layer::new("jsonp", Content::Value(parsed.value), "a call with one JSON argument"))
+}
+
+fn hex(text: &[u8], budget: &mut Budget) -> Option<Layer> {
+    // Hashes and identifiers are hex too: only what reads as text or unpacks afterwards is a layer.
+    if text.len() < 2 * LEAST_TEXT || !budget.work(text.len()) {
+        return None;
+    }
+    let bytes = text::unhex(text).filter(|bytes| promising(bytes, budget))?;
+    Some(Layer::new("hex", Content::Bytes(bytes), "hex digits that decode to something readable"))
+}
+
+fn base64(text: &[u8], budget: &mut Budget) -> Option<Layer> {
+    if text.len() < LEAST_ENCODED || is_uuid(text) || !budget.work(text.len()) {
+        return None;
+    }
+    let bytes = text::unbase64(text, false).filter(|bytes| promising(bytes, budget))?;
+    Some(Layer::new("base64", Content::Bytes(bytes), "base64 characters that decode to something readable"))
+}
+
+/// 8-4-4-4-12.
+fn is_uuid(text: &[u8]) -> bool {
+    text.len() == 36 && [8, 13, 18, 23].iter().all(|at| text.get(*at) == Some(&b'-'))
+}
+
+/// Whether what came out of a guess makes sense: the guess is right only if it does.
+fn promising(bytes: &[u8], budget: &mut Budget) -> bool {
+    compress::is_gzip(bytes)
+        || compress::is_zstd(bytes)
+        || text::reads_as_text(bytes, LEAST_TEXT)
+        || magic(bytes, budget).is_some()
+}
+
+/// `a=b&c=d`: two pairs or more, each with a plain name.
+fn form(text: &[u8], budget: &mut Budget) -> Option<Layer> {
+    let plain = |name: &[u8]| {
+        !name.is_empty()
+            && name.len() <= 64
+            && name
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$' | b'[' | b']'))
+    };
+    if !budget.work(text.len()) {
+        return None;
+    }
+    let text_of = |raw: &[u8]| String::from_utf8_lossy(&wire::form::decode(raw)).into_owned();
+    let mut members = Vec::new();
+    for (name, value) in wire::form::pairs(text) {
+        if !plain(name) || !budget.take_item() {
+            return None;
+        }
+        members.push((text_of(name).into(), Value::Text(text_of(value).into())));
+    }
+    (members.len() >= 2).then(|| {
+        Layer::new("form", Content::Value(Value::Map(members)), "names and values joined by = and &")
+    })
+}
+
+fn unpercent(text: &str) -> Option<Layer> {
+    let decoded = text::unpercent(text)?;
+    Some(Layer::new(
+        "percent",
+        Content::Bytes(decoded.into_bytes()),
+        "percent signs with two hex digits each",
+    ))
+}

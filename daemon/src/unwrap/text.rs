@@ -1,0 +1,256 @@
+//! Encodings of bytes as text: hex, base64 in all its alphabets, percent, UTF-16; and whether bytes read as text at all.
+#![forbid(unsafe_code)]
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+/// Padding is optional, and writers that leave stray bits in the last character are forgiven.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// What kinds of character a text is made of, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chars(u16);
+
+impl Chars {
+    const DIGIT: u16 = 1;
+    const HEX_LOWER: u16 = 1 << 1;
+    const HEX_UPPER: u16 = 1 << 2;
+    const ALPHA: u16 = 1 << 3;
+    const PLUS_SLASH: u16 = 1 << 4;
+    const DASH_LOW: u16 = 1 << 5;
+    const EQUALS: u16 = 1 << 6;
+    const PERCENT: u16 = 1 << 7;
+    const AMPERSAND: u16 = 1 << 8;
+    const NEWLINE: u16 = 1 << 9;
+    const BLANK: u16 = 1 << 10;
+    const NAME: u16 = 1 << 11;
+    const OTHER: u16 = 1 << 12;
+
+    const TABLE: [u16; 256] = {
+        let mut table = [Chars::OTHER; 256];
+        let mut byte = 0usize;
+        while byte < 256 {
+            #[allow(clippy::indexing_slicing)] // evaluated at compile time
+            {
+                table[byte] = match byte as u8 {
+                    b'0'..=b'9' => Chars::DIGIT,
+                    b'a'..=b'f' => Chars::HEX_LOWER,
+                    b'A'..=b'F' => Chars::HEX_UPPER,
+                    b'g'..=b'z' | b'G'..=b'Z' => Chars::ALPHA,
+                    b'+' | b'/' => Chars::PLUS_SLASH,
+                    b'-' | b'_' => Chars::DASH_LOW,
+                    b'=' => Chars::EQUALS,
+                    b'%' => Chars::PERCENT,
+                    b'&' => Chars::AMPERSAND,
+                    b'\r' | b'\n' => Chars::NEWLINE,
+                    b' ' => Chars::BLANK,
+                    b'.' | b'$' | b'*' | b'~' | b':' | b',' | b'[' | b']' => Chars::NAME,
+                    _ => Chars::OTHER,
+                };
+            }
+            byte += 1;
+        }
+        table
+    };
+
+    /// One pass that stops at the first character no encoding uses.
+    pub(super) fn of(text: &[u8]) -> Chars {
+        let mut seen = 0;
+        for chunk in text.chunks(16) {
+            for byte in chunk {
+                seen |= Chars::TABLE.get(usize::from(*byte)).copied().unwrap_or(Chars::OTHER);
+            }
+            if seen & Chars::OTHER != 0 {
+                break;
+            }
+        }
+        Chars(seen)
+    }
+
+    fn only(self, allowed: u16) -> bool {
+        self.0 & !allowed == 0
+    }
+
+    fn has(self, wanted: u16) -> bool {
+        self.0 & wanted != 0
+    }
+
+    /// Digits and hex letters of one case, with at least one letter.
+    pub(super) fn hex(self) -> bool {
+        self.only(Chars::DIGIT | Chars::HEX_LOWER) && self.has(Chars::HEX_LOWER)
+            || self.only(Chars::DIGIT | Chars::HEX_UPPER) && self.has(Chars::HEX_UPPER)
+    }
+
+    /// Only what base64 is written with, and more than hex.
+    pub(super) fn base64(self) -> bool {
+        const LETTERS: u16 = Chars::DIGIT | Chars::HEX_LOWER | Chars::HEX_UPPER | Chars::ALPHA;
+        const MARKS: u16 =
+            Chars::PLUS_SLASH | Chars::DASH_LOW | Chars::EQUALS | Chars::NEWLINE | Chars::BLANK;
+        self.only(LETTERS | MARKS) && self.has(Chars::ALPHA | Chars::HEX_LOWER | Chars::HEX_UPPER)
+    }
+
+    /// `a=b&c=d`, as far as the characters go.
+    pub(super) fn form(self) -> bool {
+        self.has(Chars::EQUALS) && self.has(Chars::AMPERSAND) && !self.has(Chars::BLANK | Chars::NEWLINE)
+    }
+}
+
+/// Hex digits of either case to bytes; `None` for an odd number or another character.
+pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+/// Base64 of any alphabet, padded or not, with or without line ends; a blank is a `+` that a form decoder took.
+///
+/// `lenient` drops a lone last character, as a text cut in the middle has it.
+pub(super) fn unbase64(text: &[u8], lenient: bool) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    let foreign = |byte: &u8| matches!(byte, b'-' | b'_' | b' ' | b'\r' | b'\n');
+    if text.iter().any(foreign) {
+        let plain: Vec<u8> = text
+            .iter()
+            .filter_map(|byte| match byte {
+                b'-' | b' ' => Some(b'+'),
+                b'_' => Some(b'/'),
+                b'\r' | b'\n' => None,
+                other => Some(*other),
+            })
+            .collect();
+        return unbase64_plain(&plain, lenient);
+    }
+    unbase64_plain(text, lenient)
+}
+
+fn unbase64_plain(text: &[u8], lenient: bool) -> Option<Vec<u8>> {
+    let unpadded = text.trim_suffix_bytes(b'=');
+    let unpadded = match unpadded.split_last() {
+        Some((_, rest)) if lenient && unpadded.len() % 4 == 1 => rest,
+        _ => unpadded,
+    };
+    BASE64.decode(unpadded).ok()
+}
+
+/// Trailing bytes of one value cut off.
+trait TrimSuffix {
+    fn trim_suffix_bytes(&self, byte: u8) -> &[u8];
+}
+
+impl TrimSuffix for [u8] {
+    fn trim_suffix_bytes(&self, byte: u8) -> &[u8] {
+        let end = self.iter().rposition(|b| *b != byte).map_or(0, |at| at + 1);
+        self.get(..end).unwrap_or_default()
+    }
+}
+
+/// Text for people: valid UTF-8, no control characters but white space, and mostly letters, digits and blanks.
+///
+/// `least` is the fewest bytes that are believed: short random bytes read as text too often.
+pub(super) fn reads_as_text(bytes: &[u8], least: usize) -> bool {
+    if bytes.len() < least {
+        return false;
+    }
+    let Ok(text) = simdutf8::basic::from_utf8(bytes) else {
+        return false;
+    };
+    let (mut good, mut wide, mut all) = (0usize, 0usize, 0usize);
+    for c in text.chars() {
+        all += 1;
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' => good += 1,
+            '!'..='~' | '\t' | '\n' | '\r' => {}
+            c if c.is_alphanumeric() => wide += 1,
+            c if c.is_control()
+                || matches!(c, '\u{fffd}' | '\u{fff0}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}') =>
+            {
+                return false;
+            }
+            _ => {}
+        }
+    }
+    // Two letters of any script in three; letters beyond ASCII count only where there are several of them, since
+    // two random bytes make one now and then.
+    let good = if wide >= 3 || wide * 8 < all { good + wide } else { good };
+    good * 3 >= all * 2
+}
+
+/// Percent-encoding undone, when there is any, all of it is valid and the result is text.
+pub(super) fn unpercent(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    memchr::memchr(b'%', bytes)?;
+    let all_valid = memchr::memchr_iter(b'%', bytes).all(|at| {
+        matches!(bytes.get(at + 1..at + 3), Some([a, b]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit())
+    });
+    if !all_valid {
+        return None;
+    }
+    let decoded = crate::wire::form::percent_decode(bytes).into_owned();
+    let decoded = String::from_utf8(decoded).ok()?;
+    (!decoded.chars().any(|c| c.is_control() && !c.is_ascii_whitespace())).then_some(decoded)
+}
+
+/// UTF-16 text to UTF-8: with a byte order mark, or where every other byte of the most part is zero.
+/// The name of the encoding comes with it.
+pub(super) fn unutf16(bytes: &[u8]) -> Option<(String, &'static str)> {
+    let (body, little) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (rest, true),
+        [0xfe, 0xff, rest @ ..] => (rest, false),
+        _ => (bytes, zero_is_high_byte(bytes)?),
+    };
+    let (units, rest) = body.as_chunks::<2>();
+    if units.is_empty() || !rest.is_empty() {
+        return None;
+    }
+    let units = units.iter().map(|u| if little { u16::from_le_bytes(*u) } else { u16::from_be_bytes(*u) });
+    let text: String = char::decode_utf16(units).collect::<Result<_, _>>().ok()?;
+    let name = if little { "utf-16le" } else { "utf-16be" };
+    (!text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace())).then_some((text, name))
+}
+
+/// Whether 16-bit text without a mark is little-endian; `None` when it is not 16-bit text.
+fn zero_is_high_byte(bytes: &[u8]) -> Option<bool> {
+    if bytes.len() < 16 {
+        return None;
+    }
+    let (units, _) = bytes.as_chunks::<2>();
+    let little = units.iter().filter(|[low, high]| *high == 0 && *low != 0).count();
+    let big = units.iter().filter(|[high, low]| *high == 0 && *low != 0).count();
+    // Nine in ten: a text in Chinese has none, and is then found by its mark or not at all.
+    let most = |count: usize| count * 10 >= units.len() * 9;
+    match (most(little), most(big)) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ => None,
+    }
+}
+
+/// Java's `String.hashCode`: h = 31·h + unit over the UTF-16 units, wrapping (java.lang.String).
+pub(super) fn java_hash(text: &str) -> i32 {
+    if !text.is_ascii() {
+        return text.encode_utf16().fold(0, |h: i32, unit| h.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    }
+    // Four characters at a step: the plain form waits for one multiplication per character.
+    let (fours, rest) = text.as_bytes().as_chunks::<4>();
+    let hash = fours.iter().fold(0i32, |h, [a, b, c, d]| {
+        let add = i32::from(*a) * 29_791 + i32::from(*b) * 961 + i32::from(*c) * 31 + i32::from(*d);
+        h.wrapping_mul(923_521).wrapping_add(add)
+    });
+    rest.iter().fold(hash, |h, byte| h.wrapping_mul(31).wrapping_add(i32::from(*byte)))
+}
