@@ -8,6 +8,7 @@
 //! | `place-data` | [`place_data`], with [`place_pack`] |
 //! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
 //! | `conform` | [`conform`] |
+//! | `zip` | [`zip`] |
 //!
 //! A command is a `fn(&Context, &[String]) -> Result<()>`. It first calls [`setup::ensure`] with what it needs from the machine, starts
 //! other programs through [`run::Run`] and tells the user what goes on through [`say`].
@@ -26,6 +27,7 @@ pub mod say;
 pub mod setup;
 pub mod sysroot;
 pub mod toolchain;
+pub mod zip;
 
 use crate::error::{Error, Result};
 

@@ -45,6 +45,11 @@ const COMMANDS: &[Entry] = &[
         about: "install what the commands need; says what and why",
         run: ndk_build::setup::command,
     },
+    Entry {
+        name: "zip",
+        about: "the module to flash: target/telltale-VERSION.zip",
+        run: ndk_build::zip::command,
+    },
 ];
 
 fn main() -> ExitCode {

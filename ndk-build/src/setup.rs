@@ -145,6 +145,12 @@ const ROWS: &[Row] = &[
         proof: Proof::Program("shellcheck"),
     },
     Row {
+        package: "busybox-static",
+        why: "the shell that runs the module's scripts on a phone",
+        needs: &[Need::Scripts],
+        proof: Proof::Program("busybox"),
+    },
+    Row {
         package: "lld-22",
         why: "links for the handset without an NDK",
         needs: &[Need::Android],
