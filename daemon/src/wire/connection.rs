@@ -5,6 +5,7 @@ use super::h2::frame::{Looks, looks};
 use super::h2::{H2, PREFACE};
 use super::http1::{self, Http1, Next, Upgrade};
 use super::replay::drive;
+use super::websocket::WebSocket;
 use super::{End, Limits, Message};
 use crate::stream::Chunk;
 
@@ -33,6 +34,8 @@ pub enum Speaks {
     Http1,
     /// HTTP/2.
     H2,
+    /// WebSocket.
+    WebSocket,
     /// No known protocol.
     Raw,
 }
@@ -43,6 +46,7 @@ enum State {
     Seek(Seek),
     Http1(Box<Http1>),
     H2(Box<H2>),
+    WebSocket(Box<WebSocket>),
 }
 
 /// What the bytes of a seeking connection turned out to begin.
@@ -88,6 +92,7 @@ impl Connection {
                     seek.after_gap = true;
                 }
                 State::H2(h2) => h2.gap(lost, out),
+                State::WebSocket(socket) => socket.gap(lost, out),
                 State::Http1(http) => {
                     if !http.gap(lost, out) {
                         let host = http.host().map(str::to_owned);
@@ -99,6 +104,7 @@ impl Connection {
                 State::Seek(seek) => seek.emit_all(false, out),
                 State::Http1(http) => http.end(out),
                 State::H2(h2) => h2.end(out),
+                State::WebSocket(socket) => socket.end(out),
             },
         }
     }
@@ -116,7 +122,7 @@ impl Connection {
             State::Seek(seek) if seek.at_start && http1::could_be_request(&seek.held) => {}
             State::Seek(seek) => seek.emit_all(false, out),
             State::H2(h2) => h2.flush(out),
-            State::Http1(_) => {}
+            State::Http1(_) | State::WebSocket(_) => {}
         }
     }
 
@@ -126,6 +132,7 @@ impl Connection {
             State::Seek(seek) => !seek.held.is_empty(),
             State::Http1(http) => !http.idle(),
             State::H2(h2) => !h2.idle(),
+            State::WebSocket(socket) => !socket.idle(),
         }
     }
 
@@ -135,6 +142,7 @@ impl Connection {
             State::Seek(seek) => seek.held.len(),
             State::Http1(http) => http.held(),
             State::H2(h2) => h2.held(),
+            State::WebSocket(socket) => socket.held(),
         }
     }
 
@@ -145,6 +153,7 @@ impl Connection {
             State::Seek(_) => Speaks::Raw,
             State::Http1(_) => Speaks::Http1,
             State::H2(_) => Speaks::H2,
+            State::WebSocket(_) => Speaks::WebSocket,
         }
     }
 
@@ -169,6 +178,14 @@ impl Connection {
                 (bytes.len(), carry)
             }
             State::H2(h2) => h2.push(bytes, out),
+            State::WebSocket(socket) => {
+                let (used, carry) = socket.push(bytes, out);
+                if carry.as_ref().is_some_and(|c| !c.is_empty()) {
+                    let host = socket.host().map(str::to_owned);
+                    self.state = State::Seek(Seek { host, ..Seek::default() });
+                }
+                (used, carry)
+            }
             State::Http1(http) => {
                 let (used, next) = http.push(bytes, out);
                 let host = http.host().map(str::to_owned);
@@ -195,7 +212,11 @@ impl Connection {
 
     fn upgrade(&mut self, upgrade: &Upgrade, host: Option<String>) {
         let at_start = upgrade.to.contains("h2c");
-        self.state = State::Seek(Seek { host, at_start, ..Seek::default() });
+        self.state = if upgrade.to.contains("websocket") {
+            State::WebSocket(Box::new(WebSocket::new(self.limits, upgrade, host)))
+        } else {
+            State::Seek(Seek { host, at_start, ..Seek::default() })
+        };
     }
 }
 

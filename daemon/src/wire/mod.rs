@@ -12,6 +12,7 @@ pub mod multipart;
 mod replay;
 #[cfg(test)]
 mod testing;
+mod websocket;
 
 pub use authority::host_of;
 pub use connection::{Connection, Speaks};
