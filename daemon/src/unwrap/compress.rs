@@ -10,7 +10,14 @@ use miniz_oxide::inflate::{
     core::{DecompressorOxide, decompress, inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF},
 };
 
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
 use super::limits::{Budget, Limits};
+
+/// Largest window of a zstd frame that is opened: what RFC 8878 section 3.1.1.1.2 asks every decoder to support.
+const ZSTD_WINDOW: u64 = 8 << 20;
+/// Most bytes one zstd block decodes to (RFC 8878 section 3.1.1.2.4).
+const ZSTD_BLOCK: usize = 128 * 1024;
 
 /// What came out.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +29,8 @@ pub(super) struct Inflated {
     pub(super) used: usize,
 }
 
+/// Fewest bytes that are tried without a magic.
+const LEAST_UNANNOUNCED: usize = 24;
 /// The stream is damaged: what came before the damage is shown.
 const CUT_DAMAGED: &str = "is damaged: what came before the damage is shown";
 /// The stream's own check disagrees.
@@ -147,18 +156,71 @@ pub(super) fn inflate(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
     finish(out, cut, read, budget)
 }
 
+/// Raw deflate that nothing announced: only a stream that is whole, uses up its bytes and gives text.
+pub(super) fn inflate_unannounced(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    // RFC 1951 section 3.2.3: block type 3 does not exist; a stored block (0) is no compression to guess at.
+    if data.len() < LEAST_UNANNOUNCED || !matches!(data.first()? >> 1 & 3, 1 | 2) {
+        return None;
+    }
+    let out = inflate(data, budget)?;
+    whole_text(&out, data.len()).then_some(out)
+}
+
+/// Brotli that nothing announced, on the same terms.
+pub(super) fn unbrotli_unannounced(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    if !(LEAST_UNANNOUNCED..=64 * 1024).contains(&data.len()) {
+        return None;
+    }
+    let out = unbrotli(data, budget)?;
+    whole_text(&out, data.len()).then_some(out)
+}
+
+fn whole_text(out: &Inflated, input: usize) -> bool {
+    out.cut.is_none()
+        && out.used == input
+        && out.bytes.len() >= input
+        && super::text::reads_as_text(&out.bytes, LEAST_UNANNOUNCED)
+}
+
 /// Brotli (RFC 7932): it has no magic, so it is tried only where something says so.
 pub(super) fn unbrotli(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
     read_all(brotli_decompressor::Decompressor::new(data, 4096), data.len(), budget)
 }
 
-/// zstd (RFC 8878).
+/// zstd (RFC 8878), all frames, block by block: a block gives 128 KiB at the most, so that a bomb stops in time.
 pub(super) fn unzstd(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
-    if !is_zstd(data) {
+    let room = budget.room(data.len());
+    if room == 0 || !is_zstd(data) || !budget.work(data.len()) {
         return None;
     }
-    let decoder = ruzstd::decoding::StreamingDecoder::new(data).ok()?;
-    read_all(decoder, data.len(), budget)
+    let mut rest = data;
+    let mut bytes = Vec::new();
+    let mut cut = None;
+    while is_zstd(rest) && cut.is_none() {
+        let mut frame = FrameDecoder::new();
+        frame.set_max_window_size(ZSTD_WINDOW);
+        if frame.init(&mut rest).is_err() {
+            cut = Some(CUT_DAMAGED);
+            break;
+        }
+        let blocks = room.saturating_sub(bytes.len()) / ZSTD_BLOCK + 1;
+        cut = match frame.decode_blocks(&mut rest, BlockDecodingStrategy::UptoBlocks(blocks)) {
+            Ok(true) => None,
+            Ok(false) => Some(Limits::CUT_BYTES),
+            Err(_) => Some(if rest.is_empty() { Limits::CUT_SHORT } else { CUT_DAMAGED }),
+        };
+        if !frame.is_finished() {
+            // The decoder keeps a window back until the last block: an empty one (RFC 8878 section 3.1.1.2) ends it.
+            let _ = frame.decode_blocks([1u8, 0, 0].as_slice(), BlockDecodingStrategy::UptoBlocks(1));
+        }
+        bytes.extend(frame.collect().unwrap_or_default());
+    }
+    if bytes.len() > room {
+        bytes.truncate(room);
+        cut = Some(Limits::CUT_BYTES);
+    }
+    let used = data.len() - rest.len();
+    finish(bytes, cut, used, budget)
 }
 
 /// Reads a decoder to its end, its limit or its first error.

@@ -8,7 +8,9 @@ use super::{
     compress::{self, Inflated},
     json,
     limits::Budget,
+    msgpack, protobuf,
     text::{self, Chars},
+    xml,
 };
 
 /// A layer that was found, not yet in the tree.
@@ -47,7 +49,7 @@ pub(super) fn bytes(data: &[u8], budget: &mut Budget) -> Option<Layer> {
     }
     match simdutf8::basic::from_utf8(data) {
         Ok(text) => self::text(text, budget),
-        Err(error) => binary(data, error, budget),
+        Err(_) => binary(data, budget),
     }
 }
 
@@ -71,14 +73,75 @@ fn magic(data: &[u8], budget: &mut Budget) -> Option<Layer> {
     None
 }
 
-/// Bytes that are not UTF-8.
-fn binary(data: &[u8], _error: simdutf8::basic::Utf8Error, _budget: &mut Budget) -> Option<Layer> {
-    let (text, name) = text::unutf16(data)?;
-    Some(Layer::new(
-        name,
-        Content::Bytes(text.into_bytes()),
-        "every second byte of it is zero, or it has the mark",
-    ))
+/// Bytes that are not UTF-8 text.
+fn binary(data: &[u8], budget: &mut Budget) -> Option<Layer> {
+    if let Some((text, name)) = text::unutf16(data) {
+        let why = "every second byte is zero, or it has the byte order mark";
+        return Some(Layer::new(name, Content::Bytes(text.into_bytes()), why));
+    }
+    if is_media(data) {
+        return None;
+    }
+    if let Some(value) = msgpack::parse(data, budget) {
+        return Some(Layer::new(
+            "msgpack",
+            Content::Value(value),
+            "one MessagePack value with texts, to the last byte",
+        ));
+    }
+    if let Some(layer) = protobuf(data, false, budget) {
+        return Some(layer);
+    }
+    if let Some(out) = compress::inflate_unannounced(data, budget) {
+        return Some(Layer::inflated("deflate", out, "inflates to its last byte and gives text"));
+    }
+    let out = compress::unbrotli_unannounced(data, budget)?;
+    Some(Layer::inflated("brotli", out, "unpacks to its last byte and gives text"))
+}
+
+/// Protocol Buffers; `declared` when the message says so.
+pub(super) fn protobuf(data: &[u8], declared: bool, budget: &mut Budget) -> Option<Layer> {
+    let why = if declared {
+        "the message names protobuf"
+    } else {
+        "parses as protobuf fields to the last byte, a third of it text"
+    };
+    let value = protobuf::parse(data, declared, budget)?;
+    Some(Layer::new("protobuf", Content::Value(value), why))
+}
+
+/// Pictures, sound, films, fonts, archives and programs: nothing to peel, and their density means nothing.
+pub(super) fn is_media(data: &[u8]) -> bool {
+    const MAGICS: &[&[u8]] = &[
+        b"\xff\xd8\xff",
+        b"\x89PNG",
+        b"GIF8",
+        b"RIFF",
+        b"PK\x03\x04",
+        b"PK\x05\x06",
+        b"OggS",
+        b"ID3",
+        b"fLaC",
+        b"\x1aE\xdf\xa3",
+        b"wOFF",
+        b"wOF2",
+        b"\0asm",
+        b"\x7fELF",
+        b"dex\n",
+        b"7z\xbc\xaf",
+        b"Rar!",
+        b"%PDF",
+        b"II*\0",
+        b"MM\0*",
+        b"FLV\x01",
+        b"\xfd7zXZ",
+        b"BZh",
+        b"#!AMR",
+        b"\xff\xf1",
+        b"\xff\xfb",
+        b"\0\0\x01\0",
+    ];
+    MAGICS.iter().any(|magic| data.starts_with(magic)) || data.get(4..8) == Some(b"ftyp")
 }
 
 /// What this text holds, if anything. Looks at each character at most once before it decides.
@@ -90,6 +153,7 @@ pub(super) fn text(text: &str, budget: &mut Budget) -> Option<Layer> {
     match trimmed.as_bytes().first()? {
         b'{' | b'[' => return json_text(trimmed, "begins like JSON and parses", budget),
         b'"' => return quoted_json(trimmed, budget),
+        b'<' => return xml(trimmed, budget),
         _ => {}
     }
     let bytes = trimmed.as_bytes();
@@ -108,7 +172,34 @@ pub(super) fn text(text: &str, budget: &mut Budget) -> Option<Layer> {
     if let Some(layer) = unpercent(trimmed) {
         return Some(layer);
     }
-    jsonp(trimmed, budget)
+    pairs(trimmed, budget).or_else(|| jsonp(trimmed, budget))
+}
+
+fn xml(text: &str, budget: &mut Budget) -> Option<Layer> {
+    if text.len() < 8 || !budget.work(text.len()) {
+        return None;
+    }
+    let parsed = xml::parse(text, budget)?;
+    let step = if text.get(..512).unwrap_or(text).contains("<plist") { "plist" } else { "xml" };
+    let covers = parsed.cut.is_none();
+    let why = "begins like XML and parses";
+    Some(Layer { step, content: Content::Value(parsed.value), why, cut: parsed.cut, covers })
+}
+
+/// `a=b##c=d`, as Sensors' install event joins its identifiers.
+fn pairs(text: &str, budget: &mut Budget) -> Option<Layer> {
+    memchr::memmem::find(text.as_bytes(), b"##")?;
+    let mut members = Vec::new();
+    for part in text.split("##") {
+        let (name, value) = part.split_once('=')?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$');
+        if name.is_empty() || !name.bytes().all(plain) || !budget.take_item() {
+            return None;
+        }
+        members.push((name.into(), Value::Text(value.into())));
+    }
+    let why = "names and values joined by = and ##";
+    Some(Layer::new("pairs", Content::Value(Value::Map(members)), why))
 }
 
 fn json_text(text: &str, why: &'static str, budget: &mut Budget) -> Option<Layer> {
@@ -172,6 +263,7 @@ fn promising(bytes: &[u8], budget: &mut Budget) -> bool {
         || compress::is_zstd(bytes)
         || text::reads_as_text(bytes, LEAST_TEXT)
         || magic(bytes, budget).is_some()
+        || binary(bytes, budget).is_some()
 }
 
 /// `a=b&c=d`: two pairs or more, each with a plain name.

@@ -3,15 +3,20 @@
 
 mod aes;
 mod compress;
+mod explain;
 mod guess;
 mod json;
 mod known;
 mod limits;
+mod msgpack;
+mod opaque;
 mod path;
 mod peel;
+mod protobuf;
 mod protocols;
 mod route;
 mod text;
+mod xml;
 
 #[cfg(test)]
 mod tests;

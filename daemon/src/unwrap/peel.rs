@@ -4,12 +4,14 @@
 use crate::wire::{self, Protocol};
 
 use super::{
-    Content, Node, Str, Tree, Value, compress, guess,
+    Content, Node, Opaque, Str, Tree, Value, compress, guess,
     guess::Layer,
     known,
     limits::{Budget, Limits},
+    opaque,
     path::Path,
     protocols::Protocols,
+    text,
 };
 
 /// Longest name of a field, part or header in a step.
@@ -55,6 +57,7 @@ pub fn peel(message: &wire::Message, protocols: &Protocols, limits: &Limits) -> 
     let parts = peeler.parts(message);
     peeler.tree.protocol = known::recognise(&mut peeler, message, &parts, protocols);
     peeler.open_all();
+    peeler.tree.opaque = peeler.opaque(message, &parts);
     peeler.tree
 }
 
@@ -64,6 +67,8 @@ pub(super) struct Peeler {
     pub(super) budget: Budget,
     /// Per node: its depth, and whether it is still to be looked into.
     marks: Vec<(usize, bool)>,
+    /// The node the message declares to be protobuf.
+    protobuf: Option<usize>,
 }
 
 /// Where the parts of a message stand in the tree.
@@ -78,7 +83,7 @@ pub(super) struct Parts {
 
 impl Peeler {
     fn new(limits: &Limits) -> Peeler {
-        Peeler { tree: Tree::default(), budget: Budget::new(limits), marks: Vec::new() }
+        Peeler { tree: Tree::default(), budget: Budget::new(limits), marks: Vec::new(), protobuf: None }
     }
 
     /// Adds a node; `None` and a note on the parent when there is no room for it.
@@ -229,6 +234,9 @@ impl Peeler {
         }
         parts.body = Some(index);
         let content_type = message.header("content-type").unwrap_or_default();
+        if message.protocol == Protocol::Grpc || memchr::memmem::find(content_type, b"protobuf").is_some() {
+            self.protobuf = Some(index);
+        }
         let data = self.take_bytes(index);
         if starts_with_ignoring_case(content_type, b"multipart/") {
             self.multipart(index, content_type, &data);
@@ -270,6 +278,33 @@ impl Peeler {
         }
     }
 
+    /// The body, or a form field or part of it, when it looks encrypted and stayed closed.
+    fn opaque(&self, message: &wire::Message, parts: &Parts) -> Option<Opaque> {
+        if opaque::is_dense_type(message.header("content-type").unwrap_or_default()) {
+            return None;
+        }
+        let has_child = |index: usize| self.tree.nodes.iter().any(|node| node.parent == Some(index));
+        let within =
+            |node: &Node| node.parent.is_some() && node.parent == parts.body && node.step.contains(':');
+        let fields =
+            self.tree.nodes.iter().enumerate().filter(|(_, node)| within(node)).map(|(index, _)| index);
+        parts.body.into_iter().chain(fields).filter(|index| !has_child(*index)).find_map(|node| {
+            let bytes = self.bytes(node);
+            if bytes.len() < opaque::LEAST {
+                return None;
+            }
+            if opaque::is_noise(bytes) {
+                return Some(Opaque {
+                    node,
+                    bytes: bytes.len(),
+                    why: "as even as noise, and of no known format",
+                });
+            }
+            let decoded = text::encoded_noise(bytes)?;
+            Some(Opaque { node, bytes: decoded, why: "text that decodes to what is as even as noise" })
+        })
+    }
+
     /// Looks into every open node, those found on the way included.
     fn open_all(&mut self) {
         let mut index = 0;
@@ -286,7 +321,9 @@ impl Peeler {
         let content = std::mem::replace(&mut node.content, Content::Bytes(Vec::new()));
         match &content {
             Content::Bytes(data) => {
-                if let Some(layer) = guess::bytes(data, &mut self.budget) {
+                let declared = self.protobuf == Some(index);
+                let declared = declared.then(|| guess::protobuf(data, true, &mut self.budget)).flatten();
+                if let Some(layer) = declared.or_else(|| guess::bytes(data, &mut self.budget)) {
                     self.add(index, String::new(), layer.step.to_owned(), layer);
                 }
             }

@@ -254,3 +254,21 @@ pub(super) fn java_hash(text: &str) -> i32 {
     });
     rest.iter().fold(hash, |h, byte| h.wrapping_mul(31).wrapping_add(i32::from(*byte)))
 }
+
+/// Whether a floating-point number is one that people use: not the bits of an integer or of text.
+pub(super) fn human_size(number: f64) -> bool {
+    number.is_finite() && (number == 0.0 || (1e-6..1e13).contains(&number.abs()))
+}
+
+/// The size of the noise that text decodes to, when it is base64 or hex of noise.
+pub(super) fn encoded_noise(bytes: &[u8]) -> Option<usize> {
+    let chars = Chars::of(bytes);
+    let decoded = if chars.hex() {
+        unhex(bytes)?
+    } else if chars.base64() {
+        unbase64(bytes, true)?
+    } else {
+        return None;
+    };
+    super::opaque::is_noise(&decoded).then_some(decoded.len())
+}
