@@ -1,7 +1,71 @@
 //! What a value reveals about the owner: device truth, telemetry dictionaries, key vocabulary, persistence.
 #![forbid(unsafe_code)]
 
+mod candidate;
+mod data;
+mod detector;
+#[cfg(test)]
+mod detector_tests;
+mod dictionary;
+mod fields;
+mod judge;
+mod needles;
+mod own_words;
+mod path;
+mod position;
+mod scan;
+mod shape;
+mod take;
+#[cfg(test)]
+mod testing;
+mod truth;
+
+pub use data::Data;
+pub use detector::Detector;
+pub use truth::Truth;
+
 use crate::{app::App, place::Host};
+
+/// What can be wrong with what the owner or the program brings along.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// The truth file is no JSON object.
+    #[error("the truth file is not JSON: {0}; it is an object such as {{\"imei1\": \"…\"}}")]
+    TruthNotJson(String),
+    /// A key of the truth file has a value of another type.
+    #[error("the truth file's {key} must be {expected}")]
+    TruthField {
+        /// The key.
+        key: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A data file is not TOML.
+    #[error("{file} is not TOML: {problem}")]
+    NotToml {
+        /// The file's name.
+        file: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A row of a data file is wrong.
+    #[error("{file}, [[{table}]] number {row}: {field} {problem}")]
+    Row {
+        /// The file's name.
+        file: String,
+        /// The table's name.
+        table: String,
+        /// Which of them, from 1.
+        row: usize,
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// More to look for than an automaton can hold.
+    #[error("the automaton over this phone's values could not be built: {0}; give fewer values")]
+    Automaton(String),
+}
 
 /// What is known of a message besides its bytes.
 #[derive(Debug, Clone)]

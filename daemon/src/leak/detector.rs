@@ -1,0 +1,714 @@
+//! The detector: a message and its layers in, findings out. All witnesses but persistence, which needs a memory.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    Context, Crypt, Error, Finding, Kind, Witness,
+    candidate::{Candidate, Place},
+    data::{At, Data},
+    dictionary::Dictionary,
+    fields::Weight,
+    judge::{self, Case},
+    needles::{hex, is_nothing},
+    own_words::OwnWords,
+    path::{MAX_DEPTH, Step, render, text_of, without_indices},
+    position::{self, Position},
+    scan::{Hit, Scanner},
+    shape::{Shapes, Site},
+    truth::Truth,
+};
+use crate::{
+    unwrap::{Content, Node, Telemetry, Tree, Value},
+    wire::Message,
+};
+
+/// This many of the phone's packages in one message are a list of apps.
+const APP_LIST: usize = 3;
+/// The most findings one message gives.
+const MAX_FINDINGS: usize = 512;
+
+/// Everything needed to say what a message reveals. Built once; examining needs no memory of earlier messages.
+#[derive(Debug)]
+pub struct Detector {
+    data: Data,
+    dictionary: Dictionary,
+    shapes: Shapes,
+    scanner: Scanner,
+    fix: Option<Position>,
+}
+
+/// A field beside a structured body: of the query, a form or the headers.
+#[derive(Debug, Clone)]
+pub(crate) struct Field<'t> {
+    pub(crate) node: usize,
+    /// `query`, `form`, `part` or `header`; `path` for the path, `body` for any other text.
+    pub(crate) part: &'t str,
+    pub(crate) name: &'t str,
+    pub(crate) text: &'t str,
+    pub(crate) at: String,
+}
+
+impl Detector {
+    /// Builds the automaton over everything `truth` knows and compiles the rows of `data`: milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Automaton`] when there is more to look for than an automaton can hold.
+    pub fn new(truth: &Truth, data: Data) -> Result<Detector, Error> {
+        Ok(Detector {
+            dictionary: Dictionary::new(&data),
+            shapes: Shapes::new(&data),
+            scanner: Scanner::new(truth, &data)?,
+            fix: truth.position.map(|(lat, lon)| Position { lat, lon }),
+            data,
+        })
+    }
+
+    /// The number of texts looked for, and the automaton's size in bytes.
+    pub fn size(&self) -> (usize, usize) {
+        self.scanner.size()
+    }
+
+    /// What this message says about the owner, the loudest first. The same value at the same place is said once.
+    pub fn examine(&self, context: &Context<'_>, message: &Message, tree: &Tree) -> Vec<Finding> {
+        let telemetry = tree.protocol.as_ref();
+        let fields = fields(tree);
+        let own = OwnWords::new(&self.data, message, tree, &fields, context, telemetry.is_some());
+        let mut work = Work {
+            detector: self,
+            tree,
+            site: Site {
+                host: context.host.map(|host| host.name.as_str()).or(message.host.as_deref()),
+                domain: context.host.and_then(|host| host.domain.as_deref()),
+                data: &self.data,
+                form: own.form,
+            },
+            own: &own,
+            candidates: Vec::new(),
+            truths: Vec::new(),
+            packages: HashMap::new(),
+            payload: telemetry.filter(|t| t.unreadable.is_none()).and_then(|t| t.payload),
+            app_packages: &context.app.packages,
+        };
+        work.dictionary(telemetry, &fields);
+        work.resolve();
+        work.scan(&fields);
+        let mut candidates = work.finish();
+        candidates.extend(self.sealed(telemetry, tree));
+        let sender = self.sender(telemetry, tree, &fields);
+        for candidate in &mut candidates {
+            // The message's own word counts for all of it; without one each event speaks for itself.
+            if sender.named.is_some() || candidate.sender.is_none() {
+                candidate.sender = sender.named.clone().or_else(|| sender.of_an_event.clone());
+            }
+        }
+        let case = Case { context, target: &message.target, telemetry: telemetry.is_some() };
+        let mut findings: Vec<Finding> = candidates
+            .into_iter()
+            .take(MAX_FINDINGS)
+            .map(|candidate| self.judge(case, tree, telemetry, candidate))
+            .collect();
+        judge::join(&mut findings);
+        findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.node.cmp(&b.node)));
+        findings
+    }
+
+    fn judge(
+        &self,
+        case: Case<'_>,
+        tree: &Tree,
+        telemetry: Option<&Telemetry>,
+        candidate: Candidate,
+    ) -> Finding {
+        let (asked, reason) = judge::asked(&self.data, case, candidate.kind);
+        let severity = judge::severity(&self.data, case, &candidate, asked);
+        let mut why = candidate.why;
+        if candidate.own_words {
+            why.push_str("; it stands in what the owner wrote himself");
+        } else if let Some(reason) = reason {
+            why.push_str("; ");
+            why.push_str(reason);
+        }
+        let sealed = candidate.kind == Kind::EncryptedTelemetry;
+        let node = candidate.place.node;
+        Finding {
+            kind: candidate.kind,
+            value: candidate.value,
+            form: candidate.form,
+            raw: candidate.raw,
+            by: candidate.by,
+            asked,
+            severity,
+            sender: candidate.sender,
+            protocol: telemetry.map(|telemetry| telemetry.id.clone()),
+            crypt: if sealed { Crypt::Sealed } else { crypt(tree, node, case.context.crypt) },
+            via: route(tree, node),
+            at: candidate.place.at,
+            why,
+            node,
+        }
+    }
+
+    /// A body whose content the app sealed itself.
+    fn sealed(&self, telemetry: Option<&Telemetry>, tree: &Tree) -> Option<Candidate> {
+        let candidate = |value: String, by, weight, node, why: String| Candidate {
+            kind: Kind::EncryptedTelemetry,
+            value,
+            form: None,
+            raw: None,
+            by,
+            weight,
+            place: Place { node, at: String::new() },
+            why,
+            sender: None,
+            others: true,
+            own_words: false,
+            position: None,
+        };
+        if let Some((telemetry, why)) = telemetry.and_then(|t| Some((t, t.unreadable.as_ref()?))) {
+            let node = telemetry.payload.unwrap_or_else(|| tree.nodes.len().saturating_sub(1));
+            let facts: Vec<String> =
+                telemetry.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+            let why = format!("{}: {why}{facts}", telemetry.name);
+            return Some(candidate(
+                telemetry.summary.clone(),
+                Witness::Dictionary,
+                Weight::Medium,
+                node,
+                why,
+            ));
+        }
+        let opaque = tree.opaque.as_ref().filter(|_| telemetry.is_none())?;
+        let value = format!("{} bytes", opaque.bytes);
+        let why = format!("a body of no known format that looks encrypted: {}", opaque.why);
+        Some(candidate(value, Witness::Shape, Weight::Low, opaque.node, why))
+    }
+
+    /// The true sender, where the message names one.
+    fn sender(&self, telemetry: Option<&Telemetry>, tree: &Tree, fields: &[Field<'_>]) -> Sender {
+        let Some(telemetry) = telemetry else { return Sender::default() };
+        let payload = telemetry.payload.and_then(|node| match &tree.nodes.get(node)?.content {
+            Content::Value(value) => Some(value),
+            Content::Bytes(_) => None,
+        });
+        let beside = |part: &str, name: &str| {
+            let named = |field: &&Field<'_>| field.part == part && field.name.eq_ignore_ascii_case(name);
+            fields.iter().find(named).map(|field| field.text)
+        };
+        let named = self.dictionary.senders(&telemetry.id).iter().find_map(|at| match at {
+            At::Root(path) => path.first(payload?).and_then(text_of),
+            At::Form(name) => beside("form", name),
+            At::Header(name) => beside("header", name),
+            _ => None,
+        });
+        let fact =
+            || telemetry.facts.iter().find(|(name, _)| name == "sender").map(|(_, value)| value.as_str());
+        let of_an_event = || payload.and_then(|payload| self.dictionary.event_sender(&telemetry.id, payload));
+        let package = |text: &str| (!text.is_empty() && text.len() <= 128).then(|| text.to_owned());
+        Sender { named: named.or_else(fact).and_then(package), of_an_event: of_an_event().and_then(package) }
+    }
+}
+
+/// Who a message speaks for.
+#[derive(Debug, Default)]
+struct Sender {
+    /// What the message says of all of it.
+    named: Option<String>,
+    /// What its first event says.
+    of_an_event: Option<String>,
+}
+
+/// The innermost protection on the way to a layer.
+fn crypt(tree: &Tree, node: usize, outer: Crypt) -> Crypt {
+    let mut next = Some(node);
+    while let Some(node) = next.and_then(|index| tree.nodes.get(index)) {
+        if node.step.starts_with("aes") {
+            return Crypt::KeyInMessage;
+        }
+        next = node.parent;
+    }
+    outer
+}
+
+/// `http1>form:data_list>base64>json`.
+fn route(tree: &Tree, node: usize) -> String {
+    let mut steps = Vec::new();
+    let mut next = Some(node);
+    while let Some(index) = next {
+        let Some(node) = tree.nodes.get(index) else { break };
+        if node.step != "body" {
+            steps.push(node.step.as_str());
+        }
+        next = node.parent.filter(|parent| *parent < index);
+    }
+    steps.reverse();
+    steps.join(">")
+}
+
+fn fields(tree: &Tree) -> Vec<Field<'_>> {
+    let mut fields = Vec::new();
+    for (index, node) in tree.nodes.iter().enumerate() {
+        let (part, name) = node.step.split_once(':').unwrap_or((node.step.as_str(), ""));
+        if !matches!(part, "query" | "form" | "part" | "header" | "path" | "body") {
+            continue;
+        }
+        if let Content::Bytes(bytes) = &node.content
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            fields.push(Field { node: index, part, name, text, at: node.at.clone() });
+        }
+    }
+    fields
+}
+
+/// Headers whose value is never looked at: what is in them is not to be shown.
+fn is_secret(node: &Node) -> bool {
+    matches!(node.step.as_str(), "header:authorization" | "header:proxy-authorization")
+}
+
+/// A truth hit on its way to becoming a candidate.
+struct Spotted {
+    candidate: Candidate,
+    /// It stands in the raw bytes of a layer, not at a named place.
+    loose: bool,
+}
+
+struct Work<'a> {
+    detector: &'a Detector,
+    tree: &'a Tree,
+    site: Site<'a>,
+    own: &'a OwnWords<'a>,
+    candidates: Vec<Candidate>,
+    truths: Vec<Spotted>,
+    /// Installed packages seen, each with its first place.
+    packages: HashMap<usize, Place>,
+    payload: Option<usize>,
+    app_packages: &'a [String],
+}
+
+impl<'a> Work<'a> {
+    fn dictionary(&mut self, telemetry: Option<&Telemetry>, fields: &[Field<'a>]) {
+        let dictionary = &self.detector.dictionary;
+        if let (Some(telemetry), Some(node)) = (telemetry, self.payload)
+            && let Some(Content::Value(value)) = self.tree.nodes.get(node).map(|node| &node.content)
+        {
+            dictionary.payload(&telemetry.id, node, value, &mut self.candidates);
+        }
+        dictionary.beside(
+            telemetry.map(|t| t.id.as_str()),
+            self.site.host,
+            self.tree,
+            fields,
+            &mut self.candidates,
+        );
+    }
+
+    /// Lets the truth speak of what the dictionary found, and drops what says that there is nothing.
+    fn resolve(&mut self) {
+        let detector = self.detector;
+        self.candidates.retain_mut(|candidate| {
+            if is_device_kind(candidate.kind) && is_nothing(&candidate.value, &detector.data) {
+                return false;
+            }
+            if let Some(position) = candidate.position {
+                near(candidate, position, detector.fix);
+            } else if let Some((needle, known)) = detector.scanner.whole(&candidate.value)
+                && is_device_kind(candidate.kind)
+            {
+                let sent = candidate.value.clone();
+                if !is_device_kind(known.kind) {
+                    return true;
+                }
+                candidate.kind = known.kind;
+                candidate.by = Witness::Truth;
+                candidate.form = needle.form.clone();
+                candidate.why = format!("{}, {}", candidate.why, spoken(known.name.as_str(), needle));
+                if let Some(value) = &known.value {
+                    candidate.value = value.clone();
+                    candidate.raw = (*value != sent).then_some(sent);
+                }
+            }
+            true
+        });
+    }
+
+    fn scan(&mut self, fields: &[Field<'a>]) {
+        let tree = self.tree;
+        for field in fields {
+            if is_open(field) {
+                self.field(field, fields);
+            }
+        }
+        let mut hits = Vec::new();
+        for (index, node) in tree.nodes.iter().enumerate() {
+            match &node.content {
+                Content::Value(value) => {
+                    let cookie = node.step == "header:cookie";
+                    self.value(index, value, &mut Vec::new(), !cookie, &mut hits);
+                }
+                Content::Bytes(bytes) if !node.covered && !is_secret(node) => {
+                    self.text(index, &[], bytes, &mut hits);
+                    if let (Some(fix), Ok(text)) = (self.detector.fix, std::str::from_utf8(bytes)) {
+                        self.text_position(index, &[], text, fix);
+                    }
+                }
+                Content::Bytes(_) => {}
+            }
+        }
+    }
+
+    fn field(&mut self, field: &Field<'a>, fields: &[Field<'a>]) {
+        if !self.detector.shapes.knows(field.name) || self.own.is_own(field.name, "") {
+            return;
+        }
+        let value = Value::Text(field.text.into());
+        let beside = |name: &str| {
+            let same = |other: &&Field<'a>| other.part == field.part && other.name.eq_ignore_ascii_case(name);
+            fields.iter().find(same).map(|other| other.text)
+        };
+        let place = || Place { node: field.node, at: field.at.clone() };
+        let before = self.candidates.len();
+        self.detector.shapes.examine(field.name, &value, beside, &self.site, place, &mut self.candidates);
+        self.after_shapes(before);
+    }
+
+    /// Shapes give way to what stronger witnesses said of the same place, and the truth names what it knows.
+    fn after_shapes(&mut self, from: usize) {
+        let fix = self.detector.fix;
+        for candidate in self.candidates.iter_mut().skip(from) {
+            if let Some(position) = candidate.position {
+                near(candidate, position, fix);
+            }
+        }
+    }
+
+    fn value<'v>(
+        &mut self,
+        node: usize,
+        value: &'v Value,
+        steps: &mut Vec<Step<'v>>,
+        shapes: bool,
+        hits: &mut Vec<Hit<'a>>,
+    ) where
+        'a: 'v,
+    {
+        if steps.len() > MAX_DEPTH {
+            return;
+        }
+        match value {
+            Value::Map(entries) => {
+                if shapes && self.payload != Some(node) {
+                    self.detector.dictionary.loose(node, steps, value, &mut self.candidates);
+                }
+                for (key, inner) in entries {
+                    let key: &'v str = key;
+                    steps.push(Step::Key(key));
+                    if key.len() >= 8 {
+                        self.text(node, steps, key.as_bytes(), hits);
+                    }
+                    if shapes && self.detector.shapes.knows(key) && !self.own.is_own(key, "") {
+                        let before = self.candidates.len();
+                        let beside = |other: &str| {
+                            let Value::Map(entries) = value else { return None };
+                            let (_, found) = entries.iter().find(|(k, _)| k.eq_ignore_ascii_case(other))?;
+                            text_of(found)
+                        };
+                        let place = || Place { node, at: render(steps) };
+                        self.detector.shapes.examine(
+                            key,
+                            inner,
+                            beside,
+                            &self.site,
+                            place,
+                            &mut self.candidates,
+                        );
+                        self.after_shapes(before);
+                    }
+                    self.value(node, inner, steps, shapes, hits);
+                    steps.pop();
+                }
+                self.siblings(node, value, steps);
+            }
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    steps.push(Step::Index(index));
+                    self.value(node, item, steps, shapes, hits);
+                    steps.pop();
+                }
+                self.siblings(node, value, steps);
+            }
+            Value::Text(text) => {
+                self.text(node, steps, text.as_bytes(), hits);
+                if let Some(fix) = self.detector.fix {
+                    self.text_position(node, steps, text, fix);
+                }
+            }
+            Value::Number(text) => self.text(node, steps, text.as_bytes(), hits),
+            Value::Bytes(bytes) => self.text(node, steps, bytes, hits),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    /// Everything of this phone in one text.
+    fn text(&mut self, node: usize, steps: &[Step<'_>], text: &[u8], hits: &mut Vec<Hit<'a>>) {
+        let detector = self.detector;
+        detector.scanner.hits(text, hits);
+        for hit in hits.iter() {
+            if self.truths.len() >= MAX_FINDINGS {
+                return;
+            }
+            if hit.known.kind == Kind::InstalledApps {
+                let own = hit.known.value.as_ref().is_some_and(|name| self.app_packages.contains(name));
+                if !own {
+                    self.packages.entry(hit.known_index).or_insert_with(|| Place { node, at: render(steps) });
+                }
+                continue;
+            }
+            let sent = text.get(hit.start..hit.end).unwrap_or(&[]);
+            let sent = std::str::from_utf8(sent).map_or_else(|_| hex(sent), str::to_owned);
+            let value = hit.known.value.clone().unwrap_or_else(|| sent.clone());
+            let key = steps.iter().rev().find_map(|step| match step {
+                Step::Key(key) => Some(*key),
+                Step::Index(_) => None,
+            });
+            let whole = hit.end - hit.start == text.len();
+            let words = if whole { "" } else { std::str::from_utf8(text).unwrap_or("") };
+            self.truths.push(Spotted {
+                loose: steps.is_empty() && !self.is_field(node),
+                candidate: Candidate {
+                    kind: hit.known.kind,
+                    raw: (value != sent).then_some(sent),
+                    value,
+                    form: hit.needle.form.clone(),
+                    by: Witness::Truth,
+                    weight: hit.known.weight,
+                    place: Place { node, at: render(steps) },
+                    why: spoken(hit.known.name.as_str(), hit.needle),
+                    sender: None,
+                    others: false,
+                    own_words: self.own.is_own(key.or_else(|| self.field_name(node)).unwrap_or(""), words),
+                    position: None,
+                },
+            });
+        }
+    }
+
+    fn is_field(&self, node: usize) -> bool {
+        self.field_name(node).is_some()
+    }
+
+    fn field_name(&self, node: usize) -> Option<&'a str> {
+        let step = self.tree.nodes.get(node)?.step.as_str();
+        let (part, name) = step.split_once(':')?;
+        matches!(part, "query" | "form" | "part" | "header").then_some(name)
+    }
+
+    /// Two neighbouring numbers that are where the phone is.
+    fn siblings(&mut self, node: usize, value: &Value, steps: &[Step<'_>]) {
+        let Some(fix) = self.detector.fix else { return };
+        let numbers: Vec<(&str, &str)> = match value {
+            Value::Map(entries) => entries.iter().filter_map(|(k, v)| Some((&**k, number(v)?))).collect(),
+            Value::List(items) if items.len() <= 8 => {
+                items.iter().filter_map(|v| Some(("", number(v)?))).collect()
+            }
+            _ => return,
+        };
+        for pair in numbers.windows(2) {
+            let [(first_key, first), (_, second)] = pair else { continue };
+            let near = |lat, lon| position::pair_near(lat, lon, fix);
+            let Some(found) = near(first, second).or_else(|| near(second, first)) else { continue };
+            let at = if first_key.is_empty() {
+                render(steps)
+            } else {
+                let mut steps = steps.to_vec();
+                steps.push(Step::Key(first_key));
+                render(&steps)
+            };
+            let sent = format!("{first},{second}");
+            self.located(Place { node, at }, found, fix, sent, first_key);
+        }
+    }
+
+    fn text_position(&mut self, node: usize, steps: &[Step<'_>], text: &str, fix: Position) {
+        if let Some(found) = position::pair_in_text(text, fix) {
+            let key = self.field_name(node).unwrap_or("");
+            self.located(Place { node, at: render(steps) }, found, fix, String::new(), key);
+        }
+    }
+
+    fn located(&mut self, place: Place, found: Position, fix: Position, sent: String, key: &str) {
+        let value = found.to_string();
+        self.truths.push(Spotted {
+            loose: false,
+            candidate: Candidate {
+                kind: Kind::Location,
+                raw: (!sent.is_empty() && sent != value).then_some(sent),
+                value,
+                form: None,
+                by: Witness::Truth,
+                weight: Weight::High,
+                place,
+                why: format!("{} from where the phone last was", position::words(found.distance_km(fix))),
+                sender: None,
+                others: false,
+                own_words: self.own.is_own(key, ""),
+                position: Some(found),
+            },
+        });
+    }
+
+    /// One finding per value and place; the strongest witness wins; an inner layer does not repeat an outer one.
+    fn finish(mut self) -> Vec<Candidate> {
+        self.app_list();
+        let spotted = std::mem::take(&mut self.truths);
+        let mut kept: Vec<Candidate> = Vec::new();
+        let stronger: Vec<Candidate> =
+            self.candidates.iter().filter(|c| c.by < Witness::Shape).cloned().collect();
+        for (index, spot) in spotted.iter().enumerate() {
+            let mine = &spot.candidate;
+            let same = |other: &Candidate| other.kind == mine.kind && other.value == mine.value;
+            let told = stronger.iter().any(|other| {
+                other.place.node == mine.place.node
+                    && covers(&other.place.at, &mine.place.at)
+                    && (same(other) || other.position.is_some() && mine.position.is_some())
+            });
+            let by_layers = spotted.iter().enumerate().any(|(other_index, other)| {
+                other_index != index && same(&other.candidate) && self.repeats(spot, other)
+            }) || stronger
+                .iter()
+                .any(|other| same(other) && self.is_inside(other.place.node, mine.place.node) && spot.loose);
+            if !told && !by_layers {
+                kept.push(mine.clone());
+            }
+        }
+        let truth_places: HashSet<(usize, &str)> =
+            kept.iter().chain(&stronger).map(|c| (c.place.node, c.place.at.as_str())).collect();
+        let mut seen = HashSet::new();
+        let mut out = Vec::new();
+        let shapes = self
+            .candidates
+            .iter()
+            .filter(|c| c.by >= Witness::Shape)
+            .filter(|c| !truth_places.contains(&(c.place.node, c.place.at.as_str())));
+        for candidate in stronger.iter().chain(&kept).chain(shapes) {
+            let place = (candidate.place.node, without_indices(&candidate.place.at));
+            if seen.insert((candidate.kind, candidate.value.clone(), place)) {
+                out.push(candidate.clone());
+            }
+        }
+        out
+    }
+
+    /// True when `mine` is what `other` already says at a better place.
+    fn repeats(&self, mine: &Spotted, other: &Spotted) -> bool {
+        let (a, b) = (mine.candidate.place.node, other.candidate.place.node);
+        if a == b {
+            return mine.loose && !other.loose;
+        }
+        if self.is_inside(b, a) { mine.loose } else { self.is_inside(a, b) && !other.loose }
+    }
+
+    /// True when layer `inner` was taken out of layer `outer`.
+    fn is_inside(&self, inner: usize, outer: usize) -> bool {
+        let mut next = self.tree.nodes.get(inner).and_then(|node| node.parent);
+        while let Some(index) = next {
+            if index == outer {
+                return true;
+            }
+            next = self.tree.nodes.get(index).and_then(|node| node.parent).filter(|parent| *parent < index);
+        }
+        false
+    }
+
+    fn app_list(&mut self) {
+        if self.packages.len() < APP_LIST {
+            return;
+        }
+        let mut packages: Vec<_> = self.packages.drain().collect();
+        packages.sort_by_key(|(known, _)| *known);
+        let count = packages.len();
+        for (known, place) in packages.into_iter().take(MAX_FINDINGS / 2) {
+            let Some(value) = self.detector.scanner.value(known) else { continue };
+            self.truths.push(Spotted {
+                loose: place.at.is_empty() && !self.is_field(place.node),
+                candidate: Candidate {
+                    kind: Kind::InstalledApps,
+                    value: value.to_owned(),
+                    form: None,
+                    raw: None,
+                    by: Witness::Truth,
+                    weight: Weight::High,
+                    place,
+                    why: format!("{count} of this phone's apps are named in one message"),
+                    sender: None,
+                    others: true,
+                    own_words: false,
+                    position: None,
+                },
+            });
+        }
+    }
+}
+
+/// True when a dictionary place is the same as, or a part of, the place of a hit in its text.
+fn covers(dictionary: &str, hit: &str) -> bool {
+    dictionary == hit || dictionary.strip_prefix(hit).is_some_and(|rest| rest.starts_with("##"))
+}
+
+fn is_open(field: &Field<'_>) -> bool {
+    matches!(field.part, "query" | "form" | "part")
+}
+
+fn number(value: &Value) -> Option<&str> {
+    match value {
+        Value::Number(text) => Some(text),
+        Value::Text(text)
+            if text.len() <= 20 && text.starts_with(|c: char| c.is_ascii_digit() || c == '-') =>
+        {
+            Some(text)
+        }
+        _ => None,
+    }
+}
+
+fn near(candidate: &mut Candidate, position: Position, fix: Option<Position>) {
+    let Some(fix) = fix.filter(|fix| position.is_near(*fix)) else { return };
+    candidate.by = Witness::Truth;
+    candidate.why = format!(
+        "{}, {} from where the phone last was",
+        candidate.why,
+        position::words(position.distance_km(fix))
+    );
+}
+
+fn spoken(name: &str, needle: &super::needles::Needle) -> String {
+    match &needle.form {
+        Some(form) => format!("{form} of this phone's {name}{}", needle.spelling),
+        None => format!("this phone's {name}"),
+    }
+}
+
+/// Kinds whose values name the phone or its owner, and which the truth can tell better.
+fn is_device_kind(kind: Kind) -> bool {
+    use Kind::{
+        Account, AdId, AndroidId, DeviceIds, Iccid, Imei, Imsi, Mac, Meid, PersistentId, PhoneNumber, Serial,
+        WifiBssid, WifiName,
+    };
+    matches!(
+        kind,
+        Account
+            | AdId
+            | AndroidId
+            | DeviceIds
+            | Iccid
+            | Imei
+            | Imsi
+            | Mac
+            | Meid
+            | PersistentId
+            | PhoneNumber
+            | Serial
+            | WifiBssid
+            | WifiName
+    )
+}

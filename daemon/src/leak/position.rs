@@ -1,0 +1,153 @@
+//! Positions: pairs of numbers that are degrees, as decimals or as whole numbers of millionths, and how far they are from
+//! where the phone last was.
+
+use std::fmt;
+
+/// Nearer than this to the last fix, a pair of numbers without telling keys is the phone's position.
+const NEAR_KM: f64 = 5.0;
+/// Mean radius of the earth (IUGG), kilometres.
+const EARTH_KM: f64 = 6371.0;
+
+/// Degrees north and east.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Position {
+    pub(crate) lat: f64,
+    pub(crate) lon: f64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.lat, self.lon)
+    }
+}
+
+impl Position {
+    /// A position when both are in range and not the 0,0 that stands for "unknown".
+    fn new(lat: f64, lon: f64) -> Option<Position> {
+        let in_range = lat.abs() <= 90.0 && lon.abs() <= 180.0;
+        (in_range && (lat.abs() > 0.001 || lon.abs() > 0.001)).then_some(Position { lat, lon })
+    }
+
+    /// Great-circle distance in kilometres (haversine).
+    pub(crate) fn distance_km(self, other: Position) -> f64 {
+        let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
+        let flat = self.lat.to_radians().cos() * other.lat.to_radians().cos();
+        let a = half(self.lat - other.lat) + flat * half(self.lon - other.lon);
+        2.0 * EARTH_KM * a.sqrt().min(1.0).asin()
+    }
+
+    /// True when this is about where the phone last was.
+    pub(crate) fn is_near(self, fix: Position) -> bool {
+        self.distance_km(fix) <= NEAR_KM
+    }
+}
+
+/// The distance in words.
+pub(crate) fn words(kilometres: f64) -> String {
+    if kilometres < 1.0 { format!("{:.0} m", kilometres * 1000.0) } else { format!("{kilometres:.1} km") }
+}
+
+/// Latitude and longitude from their texts; true beside it when they were whole numbers. Fewer than three decimals are a
+/// town at best, and just as well a price.
+pub(crate) fn pair(lat: &str, lon: &str) -> Option<(Position, bool)> {
+    if decimals(lat)? >= 3 && decimals(lon)? >= 3 {
+        return Position::new(lat.parse().ok()?, lon.parse().ok()?).map(|position| (position, false));
+    }
+    scaled(lat, lon).next().map(|position| (position, true))
+}
+
+/// Like [`pair`], but of what whole numbers may mean the one near `fix`.
+pub(crate) fn pair_near(lat: &str, lon: &str, fix: Position) -> Option<Position> {
+    match pair(lat, lon)? {
+        (position, false) => Some(position).filter(|position| position.is_near(fix)),
+        (_, true) => scaled(lat, lon).find(|position| position.is_near(fix)),
+    }
+}
+
+fn scaled(lat: &str, lon: &str) -> impl Iterator<Item = Position> {
+    let numbers = lat.parse::<i64>().ok().zip(lon.parse::<i64>().ok());
+    // Below a tenth of a degree on both axes whole numbers are counters, not places.
+    let numbers = numbers.filter(|(lat, lon)| lat.unsigned_abs().max(lon.unsigned_abs()) >= 100_000);
+    #[expect(clippy::cast_precision_loss, reason = "in-range degrees times 1e7 fit 53 bits")]
+    let numbers = numbers.map(|(lat, lon)| (lat as f64, lon as f64));
+    [1e6, 1e7].into_iter().filter_map(move |scale| {
+        let (lat, lon) = numbers?;
+        Position::new(lat / scale, lon / scale)
+    })
+}
+
+/// Decimals of a plain number; none when it is no number.
+fn decimals(text: &str) -> Option<usize> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    (!whole.is_empty() && digits.len() <= 20 && plain(whole) && plain(fraction)).then_some(fraction.len())
+}
+
+/// Pairs of decimals next to each other in a text such as a path or a query: `38.72225,-9.13934`, either order.
+pub(crate) fn pair_in_text(text: &str, fix: Position) -> Option<Position> {
+    if text.len() > 4096 || !text.contains('.') {
+        return None;
+    }
+    let mut before: Option<&str> = None;
+    for word in text.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')) {
+        if word.is_empty() {
+            continue;
+        }
+        if decimals(word).is_none_or(|count| count < 3) {
+            before = None;
+            continue;
+        }
+        if let Some(first) = before {
+            let found = pair_near(first, word, fix).or_else(|| pair_near(word, first, fix));
+            if found.is_some() {
+                return found;
+            }
+        }
+        before = Some(word);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISBON: Position = Position { lat: 38.722_252, lon: -9.139_337 };
+
+    #[test]
+    fn decimals_and_whole_numbers() {
+        assert_eq!(pair("38.722252", "-9.139337").unwrap(), (LISBON, false));
+        assert_eq!(pair("38722252", "-9139337").unwrap(), (LISBON, true));
+        assert_eq!(pair("387222520", "-91393370").unwrap(), (LISBON, true));
+        assert_eq!(LISBON.to_string(), "38.722252,-9.139337");
+        for (lat, lon) in [
+            ("38.72", "-9.13"),
+            ("0.0000", "0.0000"),
+            ("91.0001", "1.0001"),
+            ("12", "13"),
+            ("x", "y"),
+            ("", ""),
+        ] {
+            assert_eq!(pair(lat, lon), None, "{lat} {lon}");
+        }
+    }
+
+    #[test]
+    fn distance() {
+        let porto = Position { lat: 41.157_944, lon: -8.629_105 };
+        let distance = LISBON.distance_km(porto);
+        assert!((270.0..280.0).contains(&distance), "{distance}");
+        assert!(!LISBON.is_near(porto) && LISBON.is_near(LISBON));
+        assert_eq!(words(0.2), "200 m");
+        assert_eq!(words(12.34), "12.3 km");
+    }
+
+    #[test]
+    fn a_pair_in_a_path_counts_only_near_the_fix() {
+        assert!(pair_in_text("/v1/38.7221,-9.1390/now", LISBON).is_some());
+        assert!(pair_in_text("/v1/-9.1390/38.7221", LISBON).is_some());
+        assert!(pair_in_text("/v1/48.7221,2.1390", LISBON).is_none());
+        assert!(pair_in_text("/v1/38.7,-9.1", LISBON).is_none());
+    }
+}
