@@ -141,7 +141,7 @@ impl Detector {
             sender: candidate.sender,
             protocol: telemetry.map(|telemetry| telemetry.id.clone()),
             crypt: if sealed { Crypt::Sealed } else { crypt(tree, node, case.context.crypt) },
-            via: route(tree, node),
+            via: tree.via(node),
             at: candidate.place.at,
             why,
             node,
@@ -228,21 +228,6 @@ fn crypt(tree: &Tree, node: usize, outer: Crypt) -> Crypt {
         next = node.parent;
     }
     outer
-}
-
-/// `http1>form:data_list>base64>json`.
-fn route(tree: &Tree, node: usize) -> String {
-    let mut steps = Vec::new();
-    let mut next = Some(node);
-    while let Some(index) = next {
-        let Some(node) = tree.nodes.get(index) else { break };
-        if node.step != "body" {
-            steps.push(node.step.as_str());
-        }
-        next = node.parent.filter(|parent| *parent < index);
-    }
-    steps.reverse();
-    steps.join(">")
 }
 
 fn fields(tree: &Tree) -> Vec<Field<'_>> {
@@ -627,6 +612,9 @@ impl<'a> Work<'a> {
         let mut packages: Vec<_> = self.packages.drain().collect();
         packages.sort_by_key(|(known, _)| *known);
         let count = packages.len();
+        let told =
+            |name: &str| self.candidates.iter().any(|c| c.kind == Kind::InstalledApps && c.value == name);
+        packages.retain(|(known, _)| self.detector.scanner.value(*known).is_some_and(|name| !told(name)));
         for (known, place) in packages.into_iter().take(MAX_FINDINGS / 2) {
             let Some(value) = self.detector.scanner.value(known) else { continue };
             self.truths.push(Spotted {

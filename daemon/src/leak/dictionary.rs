@@ -426,7 +426,7 @@ impl Dictionary {
             by: Witness::Dictionary,
             weight: row.weight,
             place,
-            why: format!("this field of the protocol is the {}", row.shows),
+            why: format!("a known field of the protocol: {}", row.shows),
             sender: sender.map(str::to_owned),
             others: row.others,
             own_words: false,
