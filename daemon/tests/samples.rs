@@ -1,4 +1,10 @@
 //! Every sample request through the whole of decoding: message, layers, findings. What each must say is in the sample.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test's helpers may fail"
+)]
 
 use std::{fs, path::Path};
 
