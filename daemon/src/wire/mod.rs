@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+pub mod client_hello;
 mod connection;
 pub mod form;
 mod grpc;
@@ -9,6 +10,7 @@ mod h2;
 mod http1;
 mod limits;
 pub mod multipart;
+pub mod quic;
 mod replay;
 #[cfg(test)]
 mod testing;
@@ -19,6 +21,17 @@ pub use connection::{Connection, Speaks};
 pub use grpc::COMPRESSED as GRPC_COMPRESSED;
 pub use h2::UNKNOWN_FIELD;
 pub use limits::Limits;
+
+/// What a parser makes of the bytes it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// All of it is there.
+    Complete(T),
+    /// The beginning fits; the rest has not come yet.
+    NeedMore,
+    /// These bytes are something else.
+    Malformed,
+}
 
 /// One message as an app sent it: an HTTP request, a WebSocket message, a gRPC call, or bytes of no known protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
