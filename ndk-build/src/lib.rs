@@ -5,6 +5,8 @@
 //! | `setup` | [`setup`] |
 //! | `build` | [`compile`] |
 //! | `clients` | [`clients`] |
+//! | `demo` | [`demo`], with [`samples`] |
+//! | `test` | [`suite`] |
 //! | `place-data` | [`place_data`], with [`place_pack`] |
 //! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
 //! | `conform` | [`conform`] |
@@ -18,13 +20,16 @@ pub mod clients;
 pub mod compile;
 pub mod conform;
 pub mod context;
+pub mod demo;
 pub mod elf_check;
 pub mod error;
 pub mod place_data;
 pub mod place_pack;
 pub mod run;
+pub mod samples;
 pub mod say;
 pub mod setup;
+pub mod suite;
 pub mod sysroot;
 pub mod toolchain;
 pub mod zip;

@@ -15,6 +15,12 @@ struct Entry {
 
 /// Every command, in the order the help shows them.
 const COMMANDS: &[Entry] = &[
+    Entry { name: "demo", about: "the main job, on this machine", run: ndk_build::demo::command },
+    Entry {
+        name: "test",
+        about: "everything CI runs; with names, only those parts",
+        run: ndk_build::suite::command,
+    },
     Entry {
         name: "android",
         about: "the daemon for the handset, checked; without an NDK or with one",

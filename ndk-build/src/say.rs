@@ -19,7 +19,7 @@ pub struct Section {
 impl Section {
     /// Shows the head.
     pub fn start(title: &str) -> Self {
-        eprintln!("{}", styled("1", &format!("== {title}")));
+        head(title);
         Self { started: Instant::now() }
     }
 
@@ -27,6 +27,11 @@ impl Section {
     pub fn end(self, outcome: &str) {
         note(&format!("{outcome} in {:.1} s", self.started.elapsed().as_secs_f32()));
     }
+}
+
+/// The head of a section.
+pub fn head(title: &str) {
+    eprintln!("{}", styled("1", &format!("== {title}")));
 }
 
 /// One indented line about the work under way.

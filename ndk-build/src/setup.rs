@@ -20,6 +20,8 @@ pub enum Need {
     Host,
     /// Compile the eBPF object.
     Ebpf,
+    /// Lint the eBPF crate.
+    Lint,
     /// Hook this machine's kernel.
     Live,
     /// Compile and run the TLS clients and the collector.
@@ -58,6 +60,9 @@ struct Row {
 const STD_SOURCE: &str =
     "the standard library's source and the compiler that matches it, for eBPF and Android";
 
+/// The rows a rustup toolchain with `rust-src` makes unnecessary.
+const STANDS_IN_FOR: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
+
 /// Everything the commands need beyond cargo itself. A new command adds its rows here.
 const ROWS: &[Row] = &[
     Row {
@@ -89,6 +94,12 @@ const ROWS: &[Row] = &[
         why: STD_SOURCE,
         needs: &[Need::Ebpf, Need::Android],
         proof: Proof::File(toolchain::DEBIAN_SOURCE),
+    },
+    Row {
+        package: "rust-web-clippy",
+        why: "lints that match that compiler, for the eBPF crate",
+        needs: &[Need::Lint],
+        proof: Proof::File("/usr/bin/clippy-driver"),
     },
     Row {
         package: "llvm-22-dev",
@@ -170,7 +181,16 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
         [flag] if flag == "--allow-removal" => true,
         _ => return Err(Error::Usage("`setup` takes only `--allow-removal`".into())),
     };
-    let all = [Need::Host, Need::Ebpf, Need::Live, Need::Clients, Need::Scripts, Need::Android, Need::Vm];
+    let all = [
+        Need::Host,
+        Need::Ebpf,
+        Need::Lint,
+        Need::Live,
+        Need::Clients,
+        Need::Scripts,
+        Need::Android,
+        Need::Vm,
+    ];
     provide(context, &all, allow_removal)?;
     say::note("everything needed is here");
     Ok(())
@@ -208,7 +228,7 @@ fn missing_rows(needs: &[Need]) -> Vec<&'static Row> {
     let own_source = toolchain::rustup_with_source().is_some();
     ROWS.iter()
         .filter(|row| row.needs.iter().any(|need| needs.contains(need)))
-        .filter(|row| !(own_source && row.why == STD_SOURCE))
+        .filter(|row| !(own_source && STANDS_IN_FOR.contains(&row.package)))
         .filter(|row| !is_there(row.proof))
         .collect()
 }
