@@ -22,8 +22,10 @@
 //! runs in a test, in the fuzzer and in `telltale decode` exactly as it does on the phone.
 
 pub mod app;
+pub mod kernel;
 pub mod leak;
 pub mod place;
+pub mod record;
 pub mod stream;
 pub mod unwrap;
 pub mod wire;

@@ -1,9 +1,136 @@
 //! The records both sides share: what the eBPF program writes and the daemon reads.
 //!
 //! Fixed-width integers, explicit padding, sizes asserted at compile time. A record is a [`Header`] followed by
-//! `len` bytes; only the bytes used are submitted, never a whole buffer.
+//! `len` bytes; only the bytes used are submitted, never a whole buffer. All numbers are in the byte order of the
+//! machine both sides run on (little-endian everywhere Telltale runs).
+//!
+//! Kinds are plain numbers, not an enum: the daemon must be able to read a number it does not know.
 #![no_std]
 #![forbid(unsafe_code)]
 
 /// Raised whenever the layout or the meaning of a field changes; the daemon refuses records of another version.
 pub const ABI_VERSION: u16 = 1;
+
+/// The most bytes that follow one [`Header`]. A power of two, so that one AND bounds a length for the verifier.
+pub const MAX_PIECE: usize = 16 * 1024;
+
+/// The most pieces taken of one send. The rest is counted ([`Header::total`]), not copied.
+pub const MAX_PIECES: usize = 8;
+
+/// The most bytes taken of one send.
+pub const SEND_BUDGET: usize = MAX_PIECE * MAX_PIECES;
+
+/// The longest host name taken, with its closing NUL (RFC 1035 section 2.3.4 allows 255 octets).
+pub const MAX_HOST: usize = 256;
+
+/// [`Header::kind`]: what the record tells.
+pub mod kind {
+    /// The daemon said that it sleeps and there is something to read. Travels on the doorbell ring alone.
+    pub const DOORBELL: u16 = 1;
+    /// A piece of what a TLS library took to encrypt.
+    pub const TLS_WRITE: u16 = 2;
+    /// `SSL_set_tlsext_host_name`: the name follows, without NUL.
+    pub const TLS_HOST: u16 = 3;
+    /// `SSL_set_fd`: an `i32` follows, the socket for both directions.
+    pub const TLS_FD: u16 = 4;
+    /// `SSL_set_rfd`: an `i32` follows.
+    pub const TLS_READ_FD: u16 = 5;
+    /// `SSL_set_wfd`: an `i32` follows.
+    pub const TLS_WRITE_FD: u16 = 6;
+    /// `SSL_free`: the last record of this connection.
+    pub const TLS_FREE: u16 = 7;
+}
+
+/// [`Header::flags`].
+pub mod flag {
+    /// No further piece of this send follows. Where `offset + len < total`, the rest was over budget or unreadable.
+    pub const LAST: u32 = 1;
+    /// The bytes at `offset` could not be read (the page was not there).
+    pub const UNREADABLE: u32 = 2;
+}
+
+/// What heads every record.
+///
+/// A connection is `(tgid, object, born)`: addresses are used again, so the time of first sight is part of its name.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// [`ABI_VERSION`].
+    pub version: u16,
+    /// One of [`kind`].
+    pub kind: u16,
+    /// Bytes that follow this header, at most [`MAX_PIECE`].
+    pub len: u32,
+    /// Counts from 1 on each CPU. Linux 4.14 reports success on a full ring: what is missing here was lost.
+    pub attempt: u64,
+    /// Nanoseconds since boot, without time asleep (`bpf_ktime_get_ns`).
+    pub ktime: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The thread's uid, as the initial user namespace counts.
+    pub uid: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// The `SSL*`, without tag bits.
+    pub object: u64,
+    /// [`Header::ktime`] of the connection's first sight.
+    pub born: u64,
+    /// Number of this record within its connection, from 0. Two records may carry the same one when two threads
+    /// race on one connection (4.14 has no fetch-and-add); `ktime` tells them apart.
+    pub sequence: u64,
+    /// Bytes the connection had sent, since `born`, before this send.
+    pub start: u64,
+    /// Bytes this send took in all.
+    pub total: u64,
+    /// Where in this send the bytes that follow belong.
+    pub offset: u64,
+}
+
+/// Bytes of [`Header`].
+pub const HEADER_LEN: usize = size_of::<Header>();
+
+/// The whole of a doorbell record.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doorbell {
+    /// [`ABI_VERSION`].
+    pub version: u16,
+    /// [`kind::DOORBELL`].
+    pub kind: u16,
+    /// Nothing follows: 0.
+    pub len: u32,
+}
+
+/// Per-CPU counters, the value of the map `COUNTERS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Records that were to be written on this CPU; the number of the last one.
+    pub attempts: u64,
+    /// Doorbells rung.
+    pub doorbells: u64,
+}
+
+/// What the daemon tells the program, the value of the map `POLICY`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// 1 while the daemon sleeps and wants the doorbell; the program sets it to 0 when it rings.
+    pub asleep: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 88);
+    assert!(align_of::<Header>() == 8);
+    assert!(size_of::<Doorbell>() == 8);
+    assert!(size_of::<Counters>() == 16);
+    assert!(size_of::<Policy>() == 8);
+    assert!(MAX_PIECE.is_power_of_two());
+    assert!(SEND_BUDGET >= 128 * 1024);
+    // One perf record stays under 64 KiB and a per-CPU map value under 32 KiB.
+    assert!(HEADER_LEN + MAX_PIECE < 32 * 1024);
+};

@@ -1,0 +1,464 @@
+//! What this kernel can do; load, attach, drain. The only room with Aya, perf, tracefs and `unsafe`.
+//!
+//! A [`Session`] is one run of the eBPF programs: [`Session::start`] loads them, opens the rings and hooks the
+//! libraries; [`Session::drain`] makes one full pass over all CPUs' rings; [`Session::stop`] takes everything off.
+//!
+//! Rings are our own, not aya's `PerfEventArray`, which wakes with every record. Data rings never wake anybody. When
+//! there is nothing left to read, the daemon says so ([`Session::set_asleep`]), looks once more, and waits on the
+//! doorbell, which the next record rings once.
+
+mod attach;
+mod error;
+mod libraries;
+mod program;
+mod ring;
+mod symbols;
+mod sys;
+mod tracefs;
+mod watch;
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    path::PathBuf,
+};
+
+use telltale_abi::Policy;
+
+pub use attach::AttachPath;
+pub use error::KernelError;
+
+use crate::record::Event;
+use attach::{Attacher, Hook};
+use libraries::{Mapping, Seen};
+use program::Programs;
+use ring::{Ring, raw_sample};
+use symbols::Functions;
+use sys::perf;
+use watch::Watch;
+
+/// What to watch, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Forces one way to uprobes; none takes perf where the kernel has it.
+    pub attach: Option<AttachPath>,
+    /// Hook these libraries and no others; empty: every library that exports `SSL_write` and that some process has
+    /// mapped, now or later.
+    pub libraries: Vec<PathBuf>,
+}
+
+/// A library whose functions are hooked.
+#[derive(Debug)]
+pub struct Library {
+    /// Where it was found, as the process that had it mapped names it.
+    pub path: PathBuf,
+    /// The functions hooked.
+    pub functions: Vec<&'static str>,
+    hooks: Vec<Hook>,
+}
+
+/// What one pass over the rings brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pass {
+    /// Number of the pass, from 1.
+    pub number: u64,
+    /// Records read.
+    pub records: u64,
+    /// Of these, records that were no event of ours.
+    pub malformed: u64,
+}
+
+/// What the programs attempted and what arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Records the programs were to write.
+    pub attempts: u64,
+    /// Records read.
+    pub records: u64,
+    /// Times the programs woke the daemon.
+    pub doorbells: u64,
+}
+
+impl Tally {
+    /// Records that were lost, provided that the rings have been drained since nothing more was written.
+    pub fn lost(&self) -> u64 {
+        self.attempts.saturating_sub(self.records)
+    }
+}
+
+/// A running set of hooks with its rings.
+#[derive(Debug)]
+pub struct Session {
+    libraries: Vec<Library>,
+    attacher: Attacher,
+    cpus: Vec<CpuRings>,
+    watch: Option<Watch>,
+    seen: Seen,
+    /// Device and inode of what is hooked.
+    hooked: HashSet<(u64, u64)>,
+    passes: u64,
+    records: u64,
+    // Last: programs are unloaded after their hooks are gone.
+    programs: Programs,
+}
+
+#[derive(Debug)]
+struct CpuRings {
+    cpu: u32,
+    data: Ring,
+    doorbell: Ring,
+}
+
+/// Which program hangs on which function: (function, at its return, program).
+const HOOKS: [(&str, bool, &str); 10] = [
+    // Returns first: a call that began before its entry was hooked must not be taken for another.
+    ("SSL_write", true, "ssl_write_return"),
+    ("SSL_write_ex", true, "ssl_write_return"),
+    ("SSL_write", false, "ssl_write"),
+    ("SSL_write_ex", false, "ssl_write_ex"),
+    ("SSL_set_tlsext_host_name", false, "ssl_set_host"),
+    ("SSL_ctrl", false, "ssl_ctrl"),
+    ("SSL_set_fd", false, "ssl_set_fd"),
+    ("SSL_set_rfd", false, "ssl_set_rfd"),
+    ("SSL_set_wfd", false, "ssl_set_wfd"),
+    ("SSL_free", false, "ssl_free"),
+];
+
+/// All data rings together take at most this: the daemon's memory is bounded on eight CPUs as on two.
+const RINGS_TOTAL: usize = 6 * 1024 * 1024;
+/// One data ring takes at least and at most this.
+const RING_RANGE: (usize, usize) = (256 * 1024, 2 * 1024 * 1024);
+
+impl Session {
+    /// Loads the programs, opens the rings, hooks the libraries.
+    ///
+    /// # Errors
+    /// Each of [`KernelError`]: not root, no program embedded, no BPF, no tracefs, a library that is not one.
+    pub fn start(options: &Options) -> Result<Session, KernelError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(KernelError::NotRoot);
+        }
+        // Before 5.11 maps and rings count against this limit.
+        let unlimited = nix::sys::resource::RLIM_INFINITY;
+        if let Err(error) =
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK, unlimited, unlimited)
+        {
+            log::debug!("setrlimit(RLIMIT_MEMLOCK): {error}");
+        }
+        let online = cpu_list("/sys/devices/system/cpu/online")?;
+        let possible = cpu_list("/sys/devices/system/cpu/possible")?;
+        let first = online.first().copied().unwrap_or(0);
+        let programs = Programs::load(possible.len())?;
+        let attacher = Attacher::new(options.attach, first)?;
+        let follow = options.libraries.is_empty();
+        let mut session = Session {
+            libraries: Vec::new(),
+            attacher,
+            cpus: Vec::new(),
+            // Before looking at what is mapped, so that nothing slips through in between.
+            watch: if follow { Some(Watch::open(&online)?) } else { None },
+            seen: Seen::default(),
+            hooked: HashSet::new(),
+            passes: 0,
+            records: 0,
+            programs,
+        };
+        let pages = ring_bytes(possible.len()) / sys::page_size();
+        for cpu in online {
+            session.open_rings(cpu, pages)?;
+        }
+        for path in &options.libraries {
+            session.hook_named(path)?;
+        }
+        if follow {
+            for mapping in libraries::mapped_everywhere() {
+                session.consider(&mapping, None);
+            }
+        }
+        Ok(session)
+    }
+
+    /// The way to uprobes that was taken.
+    pub fn attach_path(&self) -> AttachPath {
+        self.attacher.path()
+    }
+
+    /// What is hooked.
+    pub fn libraries(&self) -> &[Library] {
+        &self.libraries
+    }
+
+    /// Descriptors that become readable when a program rings: see [`Session::set_asleep`].
+    pub fn doorbells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.cpus.iter().map(|rings| rings.doorbell.event())
+    }
+
+    /// Descriptors that become readable when some process has mapped a file: see [`Session::follow_mappings`].
+    pub fn mapping_watches(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.watch.iter().flat_map(Watch::events)
+    }
+
+    /// One full pass over all CPUs' rings: everything that was there when each ring's turn came goes to `sink`, with
+    /// the number of the pass.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(u64, Event)) -> Pass {
+        self.passes = self.passes.saturating_add(1);
+        let mut pass = Pass { number: self.passes, ..Pass::default() };
+        for rings in &mut self.cpus {
+            rings.doorbell.drain(|_, _| {});
+            rings.data.drain(|kind, body| {
+                // The kernel's own LOST records say nothing on 4.14; losses are attempts less records.
+                if kind != perf::RECORD_SAMPLE {
+                    return;
+                }
+                pass.records = pass.records.saturating_add(1);
+                match raw_sample(body).map(Event::parse) {
+                    Some(Ok(event)) => sink(pass.number, event),
+                    Some(Err(error)) => {
+                        pass.malformed = pass.malformed.saturating_add(1);
+                        log::debug!("record dropped: {error}");
+                    }
+                    None => pass.malformed = pass.malformed.saturating_add(1),
+                }
+            });
+        }
+        self.records = self.records.saturating_add(pass.records);
+        pass
+    }
+
+    /// Tells the programs whether the next record is to ring the doorbell.
+    ///
+    /// A record may be written while this takes effect and not ring: after `set_asleep(true)` wait a few milliseconds
+    /// on the doorbell, make one more pass, and only then wait without end. (Neither side has a full barrier between
+    /// its write and its read; a store is visible everywhere long before that.)
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_asleep(&self, asleep: bool) -> Result<(), KernelError> {
+        self.programs.set_policy(Policy { asleep: u32::from(asleep), padding: 0 })
+    }
+
+    /// What was attempted and what arrived so far.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn tally(&self) -> Result<Tally, KernelError> {
+        let mut tally = Tally { records: self.records, ..Tally::default() };
+        for cpu in self.programs.counters()? {
+            tally.attempts = tally.attempts.saturating_add(cpu.attempts);
+            tally.doorbells = tally.doorbells.saturating_add(cpu.doorbells);
+        }
+        Ok(tally)
+    }
+
+    /// Hooks the libraries that processes have mapped since the last call. Returns how many are new.
+    pub fn follow_mappings(&mut self) -> usize {
+        let before = self.libraries.len();
+        let mut mappings = Vec::new();
+        if let Some(watch) = &mut self.watch {
+            watch.drain(|mapping, generation| {
+                // Look at the name and the inode first: most mappings are of files known long since.
+                if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping.inode, Some(generation))
+                {
+                    mappings.push((mapping, generation));
+                }
+            });
+        }
+        for (mapping, _) in &mappings {
+            self.hook_mapped(mapping);
+        }
+        self.libraries.len().saturating_sub(before)
+    }
+
+    /// Takes all hooks off, and returns the first error; what it is about may be left in `uprobe_events`.
+    ///
+    /// # Errors
+    /// An entry of tracefs could not be deleted.
+    pub fn stop(mut self) -> Result<(), KernelError> {
+        self.unhook()
+    }
+
+    fn unhook(&mut self) -> Result<(), KernelError> {
+        let mut result = Ok(());
+        for library in self.libraries.drain(..) {
+            // Last hooked, first off: entries before returns.
+            for hook in library.hooks.into_iter().rev() {
+                let detached = self.attacher.detach(hook);
+                if result.is_ok() {
+                    result = detached;
+                }
+            }
+        }
+        result
+    }
+
+    fn open_rings(&mut self, cpu: u32, pages: usize) -> Result<(), KernelError> {
+        let data = Ring::silent(cpu, pages).map_err(KernelError::call("perf_event_open of a data ring"))?;
+        let doorbell = Ring::waking(cpu).map_err(KernelError::call("perf_event_open of a doorbell"))?;
+        self.programs.set_ring("RECORDS", cpu, data.event())?;
+        self.programs.set_ring("DOORBELL", cpu, doorbell.event())?;
+        self.cpus.push(CpuRings { cpu, data, doorbell });
+        Ok(())
+    }
+
+    /// A library given by name: whatever is wrong with it is an error.
+    fn hook_named(&mut self, path: &PathBuf) -> Result<(), KernelError> {
+        let refuse = |reason: &str| KernelError::Library { path: path.clone(), reason: reason.to_owned() };
+        let file =
+            File::open(path).map_err(|error| refuse(&format!("{error}; give the path of a TLS library")))?;
+        match self.hook(&file, path.clone())? {
+            Hooked::New | Hooked::Known => Ok(()),
+            Hooked::No(reason) => Err(refuse(reason)),
+        }
+    }
+
+    fn consider(&mut self, mapping: &Mapping, generation: Option<u64>) {
+        if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping.inode, generation) {
+            self.hook_mapped(mapping);
+        }
+    }
+
+    /// A file that some process has mapped: most are no TLS library, and one that cannot be hooked is told and left.
+    fn hook_mapped(&mut self, mapping: &Mapping) {
+        // The process may have ended by now.
+        let Some(file) = libraries::open(mapping) else { return };
+        match self.hook(&file, PathBuf::from(&mapping.path)) {
+            Ok(Hooked::New) => log::info!("watching {}", mapping.path),
+            Ok(Hooked::Known | Hooked::No(_)) => {}
+            Err(error) => log::warn!("cannot watch {}: {error}", mapping.path),
+        }
+    }
+
+    fn hook(&mut self, file: &File, path: PathBuf) -> Result<Hooked, KernelError> {
+        let data = file.metadata().map_err(KernelError::file("stat", &path))?;
+        let identity = (data.dev(), data.ino());
+        if self.hooked.contains(&identity) {
+            return Ok(Hooked::Known);
+        }
+        let names = HOOKS.map(|(function, _, _)| function);
+        let found = match symbols::find(file, &names) {
+            Functions::At(found) => found,
+            Functions::Other(reason) => return Ok(Hooked::No(reason)),
+        };
+        if !found.contains_key("SSL_write") {
+            return Ok(Hooked::No("it exports no SSL_write"));
+        }
+        let mut hooks = Vec::new();
+        let mut failed = None;
+        for (function, at_return, program) in HOOKS {
+            let Some(&offset) = found.get(function) else { continue };
+            let program = self.programs.uprobe(program)?;
+            match self.attacher.attach(file.as_fd(), offset, at_return, program) {
+                Ok(hook) => hooks.push(hook),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = failed {
+            // All or nothing: half a library would be told as a whole one.
+            for hook in hooks.into_iter().rev() {
+                let _ = self.attacher.detach(hook);
+            }
+            return Err(error);
+        }
+        self.hooked.insert(identity);
+        self.libraries.push(Library { path, functions: found.into_keys().collect(), hooks });
+        Ok(Hooked::New)
+    }
+
+    /// Opens rings on CPUs that have come online since, and again on those that were away. Returns true when the
+    /// descriptors of [`Session::doorbells`] have changed.
+    ///
+    /// # Errors
+    /// The list of CPUs cannot be read, or a ring cannot be opened.
+    pub fn follow_cpus(&mut self) -> Result<bool, KernelError> {
+        let online = cpu_list("/sys/devices/system/cpu/online")?;
+        let gone = self.cpus.iter().any(|rings| !online.contains(&rings.cpu));
+        let new: Vec<u32> =
+            online.iter().copied().filter(|cpu| !self.cpus.iter().any(|rings| rings.cpu == *cpu)).collect();
+        if !gone && new.is_empty() {
+            return Ok(false);
+        }
+        // A ring whose CPU went away answers no more on some kernels even when the CPU is back: open it afresh then.
+        self.cpus.retain(|rings| online.contains(&rings.cpu));
+        let pages = ring_bytes(cpu_list("/sys/devices/system/cpu/possible")?.len()) / sys::page_size();
+        for cpu in new {
+            self.open_rings(cpu, pages)?;
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.unhook() {
+            log::warn!("{error}");
+        }
+    }
+}
+
+/// What became of a library.
+enum Hooked {
+    New,
+    Known,
+    No(&'static str),
+}
+
+/// Bytes of one data ring: a power of two.
+fn ring_bytes(cpus: usize) -> usize {
+    let (least, most) = RING_RANGE;
+    let share = RINGS_TOTAL.checked_div(cpus).unwrap_or(least).clamp(least, most);
+    1usize.checked_shl(share.ilog2()).unwrap_or(least)
+}
+
+/// Reads a list such as `0-3,5`.
+fn cpu_list(path: &str) -> Result<Vec<u32>, KernelError> {
+    let text = fs::read_to_string(path).map_err(KernelError::file("read", path))?;
+    parse_cpu_list(text.trim()).ok_or_else(|| {
+        KernelError::file("read", path)(io::Error::new(io::ErrorKind::InvalidData, "not a list of CPUs"))
+    })
+}
+
+fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        // NR_CPUS is 8192 at the most (lib/Kconfig.debug and arch Kconfigs).
+        if last >= 8192 {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_read() {
+        assert_eq!(parse_cpu_list("0-3,5"), Some(vec![0, 1, 2, 3, 5]));
+        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
+        assert_eq!(parse_cpu_list(""), Some(vec![]));
+        assert_eq!(parse_cpu_list("0-x"), None);
+        assert_eq!(parse_cpu_list("0-4000000000"), None);
+    }
+
+    #[test]
+    fn rings_are_powers_of_two_within_their_share() {
+        for cpus in [0, 1, 2, 3, 8, 64] {
+            let bytes = ring_bytes(cpus);
+            assert!(bytes.is_power_of_two());
+            assert!(bytes >= RING_RANGE.0 && bytes <= RING_RANGE.1);
+        }
+        assert_eq!(ring_bytes(8), 512 * 1024);
+    }
+}

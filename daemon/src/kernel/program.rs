@@ -1,0 +1,107 @@
+//! The eBPF object: embedded at build time, loaded through aya, its maps and programs handed out as descriptors.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData},
+    programs::{Program, UProbe},
+};
+use telltale_abi::{Counters, Policy};
+
+use super::{error::KernelError, sys};
+
+// `EBPF_OBJECT: Option<&[u8]>`, aligned as an ELF reader wants it.
+include!(concat!(env!("OUT_DIR"), "/ebpf_object.rs"));
+
+/// Every uprobe program of the object, by its function's name in `ebpf/src/main.rs`.
+pub(super) const UPROBES: [&str; 9] = [
+    "ssl_write",
+    "ssl_write_ex",
+    "ssl_write_return",
+    "ssl_set_host",
+    "ssl_ctrl",
+    "ssl_set_fd",
+    "ssl_set_rfd",
+    "ssl_set_wfd",
+    "ssl_free",
+];
+
+/// The loaded object.
+#[derive(Debug)]
+pub(super) struct Programs {
+    ebpf: Ebpf,
+    possible_cpus: usize,
+}
+
+impl Programs {
+    /// Loads the maps and all programs.
+    pub(super) fn load(possible_cpus: usize) -> Result<Programs, KernelError> {
+        let object = EBPF_OBJECT.ok_or(KernelError::NoProgram)?;
+        // No BTF: the phone has none, and a host that has some must not take another way.
+        let mut ebpf = EbpfLoader::new().btf(None).load(object)?;
+        for name in UPROBES {
+            let program = ebpf.program_mut(name).ok_or(KernelError::Missing("TLS programs"))?;
+            let program: &mut UProbe =
+                program.try_into().map_err(|source| KernelError::Program { name, source })?;
+            program.load().map_err(|source| KernelError::Program { name, source })?;
+        }
+        Ok(Programs { ebpf, possible_cpus })
+    }
+
+    /// A uprobe program.
+    pub(super) fn uprobe(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
+        match self.ebpf.program(name) {
+            Some(Program::UProbe(program)) => {
+                let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
+                Ok(fd.as_fd())
+            }
+            _ => Err(KernelError::Missing("TLS programs")),
+        }
+    }
+
+    fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
+        let data: &MapData = match self.ebpf.map(name) {
+            Some(Map::PerfEventArray(data) | Map::Array(data) | Map::PerCpuArray(data)) => data,
+            _ => return Err(KernelError::Missing(name)),
+        };
+        Ok(data.fd().as_fd())
+    }
+
+    /// Gives the programs `ring` to write to on `cpu`: `RECORDS` or `DOORBELL`.
+    pub(super) fn set_ring(
+        &self,
+        map: &'static str,
+        cpu: u32,
+        ring: BorrowedFd<'_>,
+    ) -> Result<(), KernelError> {
+        use std::os::fd::AsRawFd;
+        sys::map_update(self.map(map)?, cpu, &ring.as_raw_fd().to_ne_bytes())
+            .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of a perf ring"))
+    }
+
+    /// Tells the programs what the daemon wants.
+    pub(super) fn set_policy(&self, policy: Policy) -> Result<(), KernelError> {
+        let Policy { asleep, padding } = policy;
+        let mut value = [0u8; size_of::<Policy>()];
+        let (first, rest) = value.split_at_mut(4);
+        first.copy_from_slice(&asleep.to_ne_bytes());
+        rest.copy_from_slice(&padding.to_ne_bytes());
+        sys::map_update(self.map("POLICY")?, 0, &value)
+            .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of the policy"))
+    }
+
+    /// The counters of each possible CPU.
+    pub(super) fn counters(&self) -> Result<Vec<Counters>, KernelError> {
+        let mut value = vec![0u8; self.possible_cpus.saturating_mul(size_of::<Counters>())];
+        sys::map_lookup(self.map("COUNTERS")?, 0, &mut value)
+            .map_err(KernelError::call("bpf(BPF_MAP_LOOKUP_ELEM) of the counters"))?;
+        let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+        let counters = value.chunks_exact(size_of::<Counters>()).map(|one| {
+            let (attempts, doorbells) = one.split_at(8);
+            Counters { attempts: word(attempts), doorbells: word(doorbells) }
+        });
+        Ok(counters.collect())
+    }
+}

@@ -1,0 +1,63 @@
+//! Finds functions in an ELF library: exported name → offset in the file, which is what uprobes want.
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeMap, fs::File};
+
+use object::{
+    Endianness,
+    elf::{FileHeader64, PT_LOAD, SHN_UNDEF, STT_FUNC},
+    read::{
+        ReadCache, ReadRef,
+        elf::{FileHeader, ProgramHeader, SectionHeader, Sym},
+    },
+};
+
+/// What was found in one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Functions {
+    /// Of the names asked for, those defined here, with their file offsets.
+    At(BTreeMap<&'static str, u64>),
+    /// Nothing can be hooked: not ELF, or not of this machine's word size.
+    Other(&'static str),
+}
+
+/// Looks up `names` in the dynamic and the full symbol table.
+pub(super) fn find(file: &File, names: &[&'static str]) -> Functions {
+    let cache = ReadCache::new(file);
+    // Malformed tables are treated as absent: a file that its own loader reads otherwise is no library to us.
+    read(&cache, names).unwrap_or(Functions::Other("not a 64-bit ELF file"))
+}
+
+fn read<'a, R: ReadRef<'a>>(data: R, names: &[&'static str]) -> Option<Functions> {
+    let header = FileHeader64::<Endianness>::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, data).ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let mut found = BTreeMap::new();
+    for section in sections.iter() {
+        let kind = section.sh_type(endian);
+        if kind != object::elf::SHT_DYNSYM && kind != object::elf::SHT_SYMTAB {
+            continue;
+        }
+        let Ok(Some(symbols)) = section.symbols(endian, data, &sections, object::SectionIndex(0)) else {
+            continue;
+        };
+        for symbol in symbols.iter() {
+            if symbol.st_shndx(endian) == SHN_UNDEF || symbol.st_type() != STT_FUNC {
+                continue;
+            }
+            let Ok(name) = symbol.name(endian, symbols.strings()) else { continue };
+            let Some(name) = names.iter().find(|wanted| wanted.as_bytes() == name) else { continue };
+            let address = symbol.st_value(endian);
+            let offset = segments.iter().find_map(|segment| {
+                let into = address.checked_sub(segment.p_vaddr(endian))?;
+                let inside = segment.p_type(endian) == PT_LOAD && into < segment.p_filesz(endian);
+                if inside { segment.p_offset(endian).checked_add(into) } else { None }
+            });
+            if let Some(offset) = offset {
+                found.entry(*name).or_insert(offset);
+            }
+        }
+    }
+    Some(Functions::At(found))
+}

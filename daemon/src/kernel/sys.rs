@@ -1,0 +1,246 @@
+//! The system calls that no crate wraps: perf_event_open and its ioctls, its ring in memory, BPF map access.
+//!
+//! Numbers are those of include/uapi/linux/perf_event.h and include/uapi/linux/bpf.h.
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// `struct perf_event_attr` as of PERF_ATTR_SIZE_VER1: what every kernel since 2.6.33 takes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PerfAttr {
+    pub(super) kind: u32,
+    pub(super) size: u32,
+    pub(super) config: u64,
+    pub(super) sample_period: u64,
+    pub(super) sample_type: u64,
+    pub(super) read_format: u64,
+    /// The bit field: [`attr_flag`].
+    pub(super) flags: u64,
+    /// `wakeup_events`, or `wakeup_watermark` with [`attr_flag::WATERMARK`].
+    pub(super) wakeup: u32,
+    pub(super) bp_type: u32,
+    /// For the uprobe PMU the address of the path.
+    pub(super) config1: u64,
+    /// For the uprobe PMU the offset in the file.
+    pub(super) config2: u64,
+}
+
+const _: () = assert!(size_of::<PerfAttr>() == 72);
+
+/// Bits of [`PerfAttr::flags`].
+pub(super) mod attr_flag {
+    pub(in crate::kernel) const DISABLED: u64 = 1 << 0;
+    pub(in crate::kernel) const MMAP: u64 = 1 << 8;
+    pub(in crate::kernel) const WATERMARK: u64 = 1 << 14;
+    pub(in crate::kernel) const MMAP2: u64 = 1 << 23;
+}
+
+/// `PERF_TYPE_*`, `PERF_COUNT_SW_*`, `PERF_SAMPLE_*`, `PERF_RECORD_*`.
+pub(super) mod perf {
+    pub(in crate::kernel) const TYPE_SOFTWARE: u32 = 1;
+    pub(in crate::kernel) const TYPE_TRACEPOINT: u32 = 2;
+    pub(in crate::kernel) const COUNT_SW_DUMMY: u64 = 9;
+    pub(in crate::kernel) const COUNT_SW_BPF_OUTPUT: u64 = 10;
+    pub(in crate::kernel) const SAMPLE_RAW: u64 = 1 << 10;
+    pub(in crate::kernel) const RECORD_SAMPLE: u32 = 9;
+    pub(in crate::kernel) const RECORD_MMAP2: u32 = 10;
+}
+
+const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
+const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+
+/// Opens a perf event of all processes on one CPU.
+pub(super) fn perf_event_open(attr: &PerfAttr, cpu: u32) -> io::Result<OwnedFd> {
+    let attr = PerfAttr { size: size_of::<PerfAttr>() as u32, ..*attr };
+    let (every_process, no_group) = (-1 as libc::pid_t, -1 as libc::c_int);
+    // SAFETY: `attr` is a valid perf_event_attr of the size it says; the kernel reads it and keeps no pointer.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            every_process,
+            cpu as libc::c_int,
+            no_group,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor the kernel has just made for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Starts an event.
+pub(super) fn perf_enable(event: BorrowedFd<'_>) -> io::Result<()> {
+    perf_ioctl(event, PERF_EVENT_IOC_ENABLE, 0)
+}
+
+/// Runs `program` on every hit of a uprobe or tracepoint event.
+pub(super) fn perf_set_bpf(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    perf_ioctl(event, PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())
+}
+
+fn perf_ioctl(event: BorrowedFd<'_>, request: libc::c_ulong, argument: i32) -> io::Result<()> {
+    // SAFETY: both requests take a plain number, no pointer. (`as _`: Android's libc has the request as c_int.)
+    if unsafe { libc::ioctl(event.as_raw_fd(), request as _, argument) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// `union bpf_attr` for map access, as of Linux 4.14.
+#[repr(C)]
+struct MapAccess {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Writes one element of an array map with keys of 4 bytes. `value` must be of the map's value size.
+pub(super) fn map_update<const N: usize>(map: BorrowedFd<'_>, key: u32, value: &[u8; N]) -> io::Result<()> {
+    let access = MapAccess {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: (&raw const key) as u64,
+        value: value.as_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value outlive the call and are as long as the map's (this room's callers know their maps).
+    bpf_result(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const access, size_of::<MapAccess>())
+    })
+}
+
+/// Reads one element of an array map with keys of 4 bytes. `value` must be as long as what the kernel returns:
+/// the value size, for per-CPU maps rounded up to 8 and times the number of possible CPUs.
+pub(super) fn map_lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io::Result<()> {
+    let access = MapAccess {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: (&raw const key) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value outlive the call; the length of `value` is the caller's duty, stated above.
+    bpf_result(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw const access, size_of::<MapAccess>())
+    })
+}
+
+fn bpf_result(returned: libc::c_long) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bytes of one page.
+pub(super) fn page_size() -> usize {
+    // SAFETY: no memory involved.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
+
+/// A perf event with its ring in memory (`struct perf_event_mmap_page` and the data pages behind it).
+#[derive(Debug)]
+pub(super) struct RingMemory {
+    event: OwnedFd,
+    base: NonNull<u8>,
+    page: usize,
+    data_len: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and is used through `&mut self` or atomics.
+unsafe impl Send for RingMemory {}
+
+/// Offsets of `data_head` and `data_tail` in `struct perf_event_mmap_page`.
+const DATA_HEAD: usize = 1024;
+const DATA_TAIL: usize = 1032;
+
+impl RingMemory {
+    /// Maps `pages` data pages (a power of two) of `event`.
+    pub(super) fn map(event: OwnedFd, pages: usize) -> io::Result<Self> {
+        let page = page_size();
+        let data_len = page.saturating_mul(pages);
+        // SAFETY: a new shared mapping wherever the kernel puts it; no existing memory is touched.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                page.saturating_add(data_len),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                event.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(RingMemory { event, base, page, data_len })
+    }
+
+    /// The descriptor to wait on.
+    pub(super) fn event(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: `offset` is one of the two constants above, inside the first page.
+        let word = unsafe { self.base.add(offset) };
+        // SAFETY: aligned to 8, mapped as long as `self`, and only ever accessed atomically by both sides.
+        unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+    }
+
+    /// How far the kernel has written. What lies before it may be read.
+    pub(super) fn head(&self) -> u64 {
+        // Acquire: pairs with the kernel's write barrier before it moves data_head.
+        self.word(DATA_HEAD).load(Ordering::Acquire)
+    }
+
+    /// How far we have read.
+    pub(super) fn tail(&self) -> u64 {
+        self.word(DATA_TAIL).load(Ordering::Relaxed)
+    }
+
+    /// Gives everything before `tail` back to the kernel.
+    pub(super) fn release(&mut self, tail: u64) {
+        // Release: our reads are done before the kernel may write there again.
+        self.word(DATA_TAIL).store(tail, Ordering::Release);
+    }
+
+    /// The ring's bytes `from..from + len` as one or two slices, for what the kernel has written and we have not yet
+    /// given back; none when `len` is larger than the ring.
+    pub(super) fn written(&self, from: u64, len: usize) -> Option<(&[u8], &[u8])> {
+        if len > self.data_len {
+            return None;
+        }
+        let at = (from % self.data_len as u64) as usize;
+        let first = len.min(self.data_len - at);
+        // SAFETY: the data pages begin behind the first page.
+        let data = unsafe { self.base.add(self.page) };
+        // SAFETY: `at` is inside the data pages.
+        let head = unsafe { data.add(at) };
+        // SAFETY: `at + first` is inside the data pages, and the kernel writes nothing between tail and head.
+        let head = unsafe { std::slice::from_raw_parts(head.as_ptr(), first) };
+        // SAFETY: the rest, `len - first`, is less than the data pages hold; as above.
+        let rest = unsafe { std::slice::from_raw_parts(data.as_ptr(), len - first) };
+        Some((head, rest))
+    }
+}
+
+impl Drop for RingMemory {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping with the length it was made with; nothing borrowed from it outlives `self`.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.page.saturating_add(self.data_len)) };
+    }
+}

@@ -1,0 +1,307 @@
+//! Bytes from the kernel → an owned [`Event`]: length, version and kind are checked before anything is believed.
+//!
+//! The kernel side writes [`telltale_abi::Header`] and the bytes that belong to it; perf pads what it hands over, so
+//! only the header's own length counts.
+#![forbid(unsafe_code)]
+
+use telltale_abi::{ABI_VERSION, HEADER_LEN, MAX_HOST, MAX_PIECE, flag, kind};
+use thiserror::Error;
+
+/// One record, checked and copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Which connection it belongs to.
+    pub connection: ConnectionId,
+    /// Number within the connection, from 0; equal numbers are told apart by `ktime`.
+    pub sequence: u64,
+    /// Nanoseconds since boot, without time asleep.
+    pub ktime: u64,
+    /// Number of the attempt on its CPU, from 1.
+    pub attempt: u64,
+    /// Thread id.
+    pub tid: u32,
+    /// The thread's uid.
+    pub uid: u32,
+    /// What it tells.
+    pub body: Body,
+}
+
+/// A connection's name: addresses are used again, the time of first sight is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// Process id.
+    pub tgid: u32,
+    /// The `SSL*`.
+    pub object: u64,
+    /// When it was first seen, nanoseconds since boot.
+    pub born: u64,
+}
+
+/// What a record tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A piece of what a TLS library took to encrypt.
+    TlsWrite(Piece),
+    /// The host name the connection asks for.
+    TlsHost(String),
+    /// The descriptor the connection was given.
+    TlsFd {
+        /// Which direction.
+        direction: Direction,
+        /// The number; -1 for none.
+        fd: i32,
+    },
+    /// The connection is over.
+    TlsFree,
+}
+
+/// A piece of one send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes the connection had sent before this send.
+    pub start: u64,
+    /// Bytes of this send.
+    pub total: u64,
+    /// Where in this send `bytes` belongs.
+    pub offset: u64,
+    /// No further piece of this send follows.
+    pub last: bool,
+    /// Empty when they could not be read.
+    pub bytes: Vec<u8>,
+}
+
+/// What a descriptor is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways (`SSL_set_fd`).
+    Both,
+    /// Reading (`SSL_set_rfd`).
+    Read,
+    /// Writing (`SSL_set_wfd`).
+    Write,
+}
+
+/// Why a record was not believed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// Fewer bytes than it says.
+    #[error("record is {have} bytes long and says {want}")]
+    Short {
+        /// Bytes at hand.
+        have: usize,
+        /// Bytes needed.
+        want: usize,
+    },
+    /// Written by another eBPF program than this daemon's.
+    #[error("record has abi version {0}, this daemon reads {ABI_VERSION}")]
+    Version(u16),
+    /// A kind this daemon does not know.
+    #[error("record has unknown kind {0}")]
+    Kind(u16),
+    /// A field contradicts another.
+    #[error("record of kind {kind}: field {field} is out of range")]
+    Field {
+        /// The record's kind.
+        kind: u16,
+        /// The field's name.
+        field: &'static str,
+    },
+}
+
+/// Reads little-endian (native) integers off the front of a slice.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (head, rest) =
+            self.0.split_first_chunk::<N>().ok_or(RecordError::Short { have: self.0.len(), want: N })?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordError> {
+        self.take().map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordError> {
+        self.take().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordError> {
+        self.take().map(u64::from_ne_bytes)
+    }
+}
+
+impl Event {
+    /// Checks and copies one record. Bytes behind what the header announces (perf's padding) are ignored.
+    ///
+    /// # Errors
+    /// Whatever of length, version, kind or a field does not hold.
+    pub fn parse(record: &[u8]) -> Result<Event, RecordError> {
+        if record.len() < HEADER_LEN {
+            return Err(RecordError::Short { have: record.len(), want: HEADER_LEN });
+        }
+        let mut fields = Fields(record);
+        let version = fields.u16()?;
+        if version != ABI_VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let kind = fields.u16()?;
+        let len = fields.u32()? as usize;
+        let (attempt, ktime) = (fields.u64()?, fields.u64()?);
+        let (tgid, tid, uid, flags) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
+        let (object, born) = (fields.u64()?, fields.u64()?);
+        let sequence = fields.u64()?;
+        let (start, total, offset) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        if len > MAX_PIECE {
+            return Err(RecordError::Field { kind, field: "len" });
+        }
+        let bytes = fields
+            .0
+            .get(..len)
+            .ok_or(RecordError::Short { have: record.len(), want: HEADER_LEN.saturating_add(len) })?;
+        let body = match kind {
+            kind::TLS_WRITE => {
+                if offset.checked_add(len as u64).is_none_or(|end| end > total) {
+                    return Err(RecordError::Field { kind, field: "offset" });
+                }
+                if start.checked_add(total).is_none() {
+                    return Err(RecordError::Field { kind, field: "start" });
+                }
+                if (len == 0) != (flags & flag::UNREADABLE != 0) {
+                    return Err(RecordError::Field { kind, field: "len" });
+                }
+                Body::TlsWrite(Piece {
+                    start,
+                    total,
+                    offset,
+                    last: flags & flag::LAST != 0,
+                    bytes: bytes.to_vec(),
+                })
+            }
+            kind::TLS_HOST => {
+                if len == 0 || len >= MAX_HOST {
+                    return Err(RecordError::Field { kind, field: "len" });
+                }
+                Body::TlsHost(String::from_utf8_lossy(bytes).into_owned())
+            }
+            kind::TLS_FD | kind::TLS_READ_FD | kind::TLS_WRITE_FD => {
+                let fd = <[u8; 4]>::try_from(bytes).map_err(|_| RecordError::Field { kind, field: "len" })?;
+                let direction = match kind {
+                    kind::TLS_FD => Direction::Both,
+                    kind::TLS_READ_FD => Direction::Read,
+                    _ => Direction::Write,
+                };
+                Body::TlsFd { direction, fd: i32::from_ne_bytes(fd) }
+            }
+            kind::TLS_FREE => Body::TlsFree,
+            other => return Err(RecordError::Kind(other)),
+        };
+        let connection = ConnectionId { tgid, object, born };
+        Ok(Event { connection, sequence, ktime, attempt, tid, uid, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record as the kernel writes it.
+    fn record(kind: u16, flags: u32, total: u64, offset: u64, bytes: &[u8]) -> Vec<u8> {
+        let mut record = Vec::new();
+        record.extend(ABI_VERSION.to_ne_bytes());
+        record.extend(kind.to_ne_bytes());
+        record.extend((bytes.len() as u32).to_ne_bytes());
+        for word in [7u64, 1_000] {
+            record.extend(word.to_ne_bytes());
+        }
+        for word in [10u32, 11, 10_123, flags] {
+            record.extend(word.to_ne_bytes());
+        }
+        for word in [0x7f00_1234u64, 900, 3, 5_000, total, offset] {
+            record.extend(word.to_ne_bytes());
+        }
+        assert_eq!(record.len(), HEADER_LEN);
+        record.extend(bytes);
+        record
+    }
+
+    #[test]
+    fn a_write_is_read_field_by_field() {
+        let event = Event::parse(&record(kind::TLS_WRITE, flag::LAST, 5, 1, b"home")).unwrap();
+        assert_eq!(event.connection, ConnectionId { tgid: 10, object: 0x7f00_1234, born: 900 });
+        assert_eq!((event.sequence, event.ktime, event.attempt), (3, 1_000, 7));
+        assert_eq!((event.tid, event.uid), (11, 10_123));
+        let piece = Piece { start: 5_000, total: 5, offset: 1, last: true, bytes: b"home".to_vec() };
+        assert_eq!(event.body, Body::TlsWrite(piece));
+    }
+
+    #[test]
+    fn the_other_kinds_are_read() {
+        let host = Event::parse(&record(kind::TLS_HOST, flag::LAST, 0, 0, b"a.example")).unwrap();
+        assert_eq!(host.body, Body::TlsHost("a.example".into()));
+        let fd = Event::parse(&record(kind::TLS_WRITE_FD, flag::LAST, 0, 0, &9i32.to_ne_bytes())).unwrap();
+        assert_eq!(fd.body, Body::TlsFd { direction: Direction::Write, fd: 9 });
+        assert_eq!(Event::parse(&record(kind::TLS_FREE, flag::LAST, 0, 0, b"")).unwrap().body, Body::TlsFree);
+    }
+
+    #[test]
+    fn cut_short_anywhere_it_is_refused() {
+        let whole = record(kind::TLS_WRITE, flag::LAST, 40, 0, &[7; 40]);
+        for end in 0..whole.len() {
+            assert!(matches!(Event::parse(&whole[..end]), Err(RecordError::Short { .. })), "{end}");
+        }
+    }
+
+    #[test]
+    fn padding_behind_the_announced_length_is_ignored() {
+        let whole = record(kind::TLS_WRITE, flag::LAST, 40, 0, &[7; 40]);
+        let mut padded = whole.clone();
+        padded.extend([0xff; 7]);
+        assert_eq!(Event::parse(&padded), Event::parse(&whole));
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let mut other_version = record(kind::TLS_FREE, 0, 0, 0, b"");
+        other_version[0] = 99;
+        assert_eq!(Event::parse(&other_version), Err(RecordError::Version(99)));
+        assert_eq!(Event::parse(&record(999, 0, 0, 0, b"")), Err(RecordError::Kind(999)));
+        let refused = |record: &[u8], field| {
+            assert!(
+                matches!(Event::parse(record), Err(RecordError::Field { field: named, .. }) if named == field)
+            );
+        };
+        refused(&record(kind::TLS_WRITE, flag::LAST, 3, 0, b"home"), "offset");
+        refused(&record(kind::TLS_WRITE, flag::LAST, u64::MAX, u64::MAX, b"home"), "offset");
+        refused(&record(kind::TLS_WRITE, flag::LAST, u64::MAX, 0, b"home"), "start");
+        refused(&record(kind::TLS_WRITE, flag::LAST, 4, 0, b""), "len");
+        refused(&record(kind::TLS_FD, flag::LAST, 0, 0, b"abc"), "len");
+        refused(&record(kind::TLS_HOST, flag::LAST, 0, 0, &[b'a'; MAX_HOST]), "len");
+        refused(&record(kind::TLS_WRITE, flag::LAST, 1 << 20, 0, &[0; MAX_PIECE + 1]), "len");
+    }
+
+    #[test]
+    fn random_bytes_never_panic() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut accepted = 0;
+        for _ in 0..20_000 {
+            let len = (next() % 200) as usize;
+            let mut bytes: Vec<u8> = (0..len).map(|_| next() as u8).collect();
+            // Half of them get past the version and kind, so that the checks behind are reached as well.
+            if let (true, Some(head)) = (next() % 2 == 0, bytes.first_chunk_mut::<8>()) {
+                head[..2].copy_from_slice(&ABI_VERSION.to_ne_bytes());
+                head[2..4].copy_from_slice(&((next() % 9) as u16).to_ne_bytes());
+                head[4..].copy_from_slice(&((next() % 64) as u32).to_ne_bytes());
+            }
+            accepted += usize::from(Event::parse(&bytes).is_ok());
+        }
+        assert!(accepted > 0);
+    }
+}

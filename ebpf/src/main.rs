@@ -1,0 +1,107 @@
+//! What runs inside the kernel: maps and entry points, nothing else.
+//!
+//! Written for Linux 4.14: no loops, no calls between programs, no global data, only helpers and maps it has.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+#![allow(unstable_features)]
+
+mod emit;
+mod tls;
+mod user_memory;
+
+use aya_ebpf::{
+    macros::{map, uprobe, uretprobe},
+    maps::{Array, LruHashMap, PerCpuArray, PerfEventByteArray},
+    programs::{ProbeContext, RetProbeContext},
+};
+use telltale_abi::{Counters, Policy, kind};
+
+/// TLS writes under way.
+#[map]
+static CALLS: LruHashMap<tls::CallKey, tls::Call> = LruHashMap::with_max_entries(4096, 0);
+
+/// TLS connections seen.
+#[map]
+static CONNECTIONS: LruHashMap<tls::ConnectionKey, emit::Connection> = LruHashMap::with_max_entries(8192, 0);
+
+/// Buffers that records are put together in.
+#[map]
+static SCRATCH: PerCpuArray<emit::Scratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// What was attempted.
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the daemon wants.
+#[map]
+static POLICY: Array<Policy> = Array::with_max_entries(1, 0);
+
+/// The data rings. They never wake anybody.
+#[map]
+static RECORDS: PerfEventByteArray = PerfEventByteArray::new(0);
+
+/// The rings that do.
+#[map]
+static DOORBELL: PerfEventByteArray = PerfEventByteArray::new(0);
+
+#[uprobe]
+fn ssl_write(context: ProbeContext) -> u32 {
+    done(tls::write_entered(&context, false))
+}
+
+#[uprobe]
+fn ssl_write_ex(context: ProbeContext) -> u32 {
+    done(tls::write_entered(&context, true))
+}
+
+#[uretprobe]
+fn ssl_write_return(context: RetProbeContext) -> u32 {
+    done(tls::write_returned(&context))
+}
+
+#[uprobe]
+fn ssl_set_host(context: ProbeContext) -> u32 {
+    done(context.arg(1).and_then(|name| tls::host_set(&context, name)))
+}
+
+#[uprobe]
+fn ssl_ctrl(context: ProbeContext) -> u32 {
+    done(tls::controlled(&context))
+}
+
+#[uprobe]
+fn ssl_set_fd(context: ProbeContext) -> u32 {
+    done(tls::fd_set(&context, kind::TLS_FD))
+}
+
+#[uprobe]
+fn ssl_set_rfd(context: ProbeContext) -> u32 {
+    done(tls::fd_set(&context, kind::TLS_READ_FD))
+}
+
+#[uprobe]
+fn ssl_set_wfd(context: ProbeContext) -> u32 {
+    done(tls::fd_set(&context, kind::TLS_WRITE_FD))
+}
+
+#[uprobe]
+fn ssl_free(context: ProbeContext) -> u32 {
+    done(tls::freed(&context))
+}
+
+/// What every program returns: 0, nothing for perf's own ring.
+#[inline(always)]
+fn done(_: Option<()>) -> u32 {
+    0
+}
+
+/// The kernel lends its helpers only to programs with a licence it knows.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,0 +1,271 @@
+//! Hooks on the TLS library: collect, never interpret.
+//!
+//! What was sent is `buf[0..ret]`, known only when the call returns; a return of 0 or less means that the caller
+//! will offer the same bytes again. So the entry remembers, and the return takes.
+
+use core::{arch::asm, hint::cold_path};
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    programs::{ProbeContext, RetProbeContext},
+};
+use telltale_abi::{MAX_PIECE, MAX_PIECES, flag, kind};
+
+use crate::{
+    CALLS, CONNECTIONS,
+    emit::{Connection, Piece, Writer},
+    user_memory,
+};
+
+/// `SSL_CTRL_SET_TLSEXT_HOSTNAME`, OpenSSL include/openssl/ssl.h.in: there `SSL_set_tlsext_host_name` is a macro.
+const SSL_CTRL_SET_TLSEXT_HOSTNAME: i32 = 55;
+
+/// A call under way, by thread and by where its frame lies on the stack.
+///
+/// The frame tells nested calls apart (TLS inside TLS on one thread, a signal handler), and a call that never
+/// returned (thread death, `longjmp`) is overwritten by the next one at that depth, or leaves the LRU map.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CallKey {
+    thread: u64,
+    frame: u64,
+}
+
+/// What the entry saw.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    /// Again the key's thread: an LRU map may give this slot away between look-up and use.
+    thread: u64,
+    /// The `SSL*`; 0 when the return has taken the call.
+    ssl: u64,
+    buffer: u64,
+    /// `SSL_write_ex`: where it says how much it took. 0 for `SSL_write`, whose return value says that.
+    written: u64,
+}
+
+/// Names a connection: one address may mean another object in another process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ConnectionKey {
+    ssl: u64,
+    tgid: u64,
+}
+
+/// `SSL_write` and `SSL_write_ex` have begun.
+#[inline(always)]
+pub(crate) fn write_entered(context: &ProbeContext, extended: bool) -> Option<()> {
+    let key = CallKey { thread: thread(), frame: frame(context.regs, true) };
+    let call = Call {
+        thread: key.thread,
+        ssl: user_memory::untagged(context.arg(0)?),
+        buffer: user_memory::untagged(context.arg(1)?),
+        written: if extended { user_memory::untagged(context.arg(3)?) } else { 0 },
+    };
+    // Writing in place spares the LRU's lock in the common case, the same thread at the same depth.
+    match CALLS.get_ptr_mut(key) {
+        // SAFETY: a map value that lives as long as the program runs; if the LRU gave it away, `thread` shows.
+        Some(known) => unsafe { *known = call },
+        None => CALLS.insert(key, call, 0).ok()?,
+    }
+    Some(())
+}
+
+/// `SSL_write` and `SSL_write_ex` have returned.
+#[inline(always)]
+pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
+    let key = CallKey { thread: thread(), frame: frame(context.regs, false) };
+    let known = CALLS.get_ptr_mut(key)?;
+    // SAFETY: a map value that lives as long as the program runs.
+    let call = unsafe { *known };
+    if call.ssl == 0 || call.thread != key.thread {
+        cold_path();
+        return None;
+    }
+    // SAFETY: as above. A call is taken once, so that nothing is ever reported twice.
+    unsafe { (*known).ssl = 0 };
+
+    let returned: i32 = context.ret();
+    if returned <= 0 {
+        return None;
+    }
+    let total = if call.written == 0 { returned as u64 } else { user_memory::read_u64(call.written)? };
+    if total == 0 {
+        return None;
+    }
+
+    let connection = connection(call.ssl, key.thread)?;
+    // SAFETY: a map value that lives as long as the program runs. Two threads in one `SSL*` break the library's own
+    // rules; if they do it anyway, numbers repeat and the time stamps tell.
+    let sequence = unsafe { (*connection).sequence };
+    // SAFETY: as above.
+    let mut writer = Writer::start(kind::TLS_WRITE, call.ssl, unsafe { &*connection }, total)?;
+    // One after the other, not in a loop: 4.14 refuses every backward jump.
+    let mut taken = Taken { buffer: call.buffer, total, sequence };
+    let _ = taken.piece(&mut writer, context, 0)
+        && taken.piece(&mut writer, context, 1)
+        && taken.piece(&mut writer, context, 2)
+        && taken.piece(&mut writer, context, 3)
+        && taken.piece(&mut writer, context, 4)
+        && taken.piece(&mut writer, context, 5)
+        && taken.piece(&mut writer, context, 6)
+        && taken.piece(&mut writer, context, 7);
+    // SAFETY: as above.
+    unsafe {
+        (*connection).sequence = taken.sequence;
+        (*connection).sent += total;
+    }
+    writer.finish(context);
+    Some(())
+}
+
+/// What a call took.
+struct Taken {
+    buffer: u64,
+    total: u64,
+    sequence: u64,
+}
+
+impl Taken {
+    /// Hands on the `nth` piece; true when there is another one to take.
+    #[inline(always)]
+    fn piece(&mut self, writer: &mut Writer, context: &RetProbeContext, nth: usize) -> bool {
+        let offset = (nth * MAX_PIECE) as u64;
+        let rest = self.total - offset;
+        let len = if rest > MAX_PIECE as u64 { MAX_PIECE as u64 } else { rest };
+        // SAFETY: `bytes` has room for MAX_PIECE.
+        let readable = unsafe { user_memory::read(writer.bytes(), self.buffer + offset, len) };
+        let more = readable && rest > MAX_PIECE as u64 && nth + 1 < MAX_PIECES;
+        let flags = if more { 0 } else { flag::LAST } | if readable { 0 } else { flag::UNREADABLE };
+        let len = if readable { len } else { 0 };
+        writer.submit(context, &Piece { len, offset, sequence: self.sequence, flags });
+        self.sequence += 1;
+        if !more {
+            // Not that it were rare: it makes the compiler put the pieces one behind the other and what follows them
+            // last, so that all jumps go forward.
+            cold_path();
+        }
+        more
+    }
+}
+
+const _: () = assert!(MAX_PIECES == 8, "write_returned calls `piece` once for each");
+
+/// `SSL_set_tlsext_host_name(ssl, name)`, as BoringSSL exports it.
+#[inline(always)]
+pub(crate) fn host_set(context: &ProbeContext, name: u64) -> Option<()> {
+    let ssl = user_memory::untagged(context.arg(0)?);
+    let name = user_memory::untagged(name);
+    if name == 0 {
+        return None;
+    }
+    let connection = connection(ssl, thread())?;
+    // SAFETY: a map value that lives as long as the program runs.
+    let mut writer = Writer::start(kind::TLS_HOST, ssl, unsafe { &*connection }, 0)?;
+    // SAFETY: `bytes` has room for more than MAX_HOST.
+    if let Some(len) = unsafe { user_memory::read_host(writer.bytes(), name) } {
+        // SAFETY: a map value.
+        let sequence = unsafe { (*connection).sequence };
+        writer.submit(context, &Piece { len, offset: 0, sequence, flags: flag::LAST });
+        // SAFETY: a map value.
+        unsafe { (*connection).sequence = sequence + 1 };
+    }
+    writer.finish(context);
+    Some(())
+}
+
+/// OpenSSL's `SSL_ctrl(ssl, command, kind, name)` when it sets the host name.
+#[inline(always)]
+pub(crate) fn controlled(context: &ProbeContext) -> Option<()> {
+    let command: i32 = context.arg(1)?;
+    if command != SSL_CTRL_SET_TLSEXT_HOSTNAME {
+        return None;
+    }
+    host_set(context, context.arg(3)?)
+}
+
+/// `SSL_set_fd`, `SSL_set_rfd`, `SSL_set_wfd`.
+#[inline(always)]
+pub(crate) fn fd_set(context: &ProbeContext, record: u16) -> Option<()> {
+    let ssl = user_memory::untagged(context.arg(0)?);
+    let fd: i32 = context.arg(1)?;
+    let connection = connection(ssl, thread())?;
+    // SAFETY: a map value that lives as long as the program runs.
+    let mut writer = Writer::start(record, ssl, unsafe { &*connection }, 0)?;
+    // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
+    let sequence = unsafe {
+        *writer.bytes().cast::<i32>() = fd;
+        (*connection).sequence
+    };
+    writer.submit(context, &Piece { len: size_of::<i32>() as u64, offset: 0, sequence, flags: flag::LAST });
+    // SAFETY: a map value.
+    unsafe { (*connection).sequence = sequence + 1 };
+    writer.finish(context);
+    Some(())
+}
+
+/// `SSL_free`. An object that was never seen costs one look-up.
+#[inline(always)]
+pub(crate) fn freed(context: &ProbeContext) -> Option<()> {
+    let ssl = user_memory::untagged(context.arg(0)?);
+    let key = ConnectionKey { ssl, tgid: thread() >> 32 };
+    let connection = CONNECTIONS.get_ptr_mut(key)?;
+    // SAFETY: a map value that lives as long as the program runs.
+    if let Some(mut writer) = Writer::start(kind::TLS_FREE, ssl, unsafe { &*connection }, 0) {
+        // SAFETY: a map value.
+        let sequence = unsafe { (*connection).sequence };
+        writer.submit(context, &Piece { len: 0, offset: 0, sequence, flags: flag::LAST });
+        writer.finish(context);
+    }
+    CONNECTIONS.remove(key).ok()
+}
+
+/// The connection of an `SSL*`, new when it was not known.
+#[inline(always)]
+fn connection(ssl: u64, thread: u64) -> Option<*mut Connection> {
+    let key = ConnectionKey { ssl, tgid: thread >> 32 };
+    if let Some(known) = CONNECTIONS.get_ptr_mut(key) {
+        return Some(known);
+    }
+    let zero = opaque_zero();
+    // SAFETY: a helper call without arguments.
+    let new = Connection { born: unsafe { bpf_ktime_get_ns() }, sequence: zero, sent: zero };
+    if CONNECTIONS.insert(key, new, 0).is_err() {
+        cold_path();
+        return None;
+    }
+    CONNECTIONS.get_ptr_mut(key)
+}
+
+/// 0 that the compiler knows nothing of: two zeros side by side become a call of `memset`, and 4.14 has no calls.
+#[inline(always)]
+fn opaque_zero() -> u64 {
+    let zero;
+    // SAFETY: sets one register.
+    unsafe { asm!("{0} = 0", out(reg) zero, options(pure, nomem, nostack)) };
+    zero
+}
+
+#[inline(always)]
+fn thread() -> u64 {
+    // SAFETY: a helper call without arguments.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// Where the call's frame lies: the stack pointer as the caller has it after the return.
+#[inline(always)]
+fn frame(registers: *mut pt_regs, at_entry: bool) -> u64 {
+    #[cfg(bpf_target_arch = "x86_64")]
+    // SAFETY: `registers` is the program's context, which the verifier knows. The return address is still on the
+    // stack at entry and has been popped at return.
+    unsafe {
+        (*registers).rsp.wrapping_add(if at_entry { 8 } else { 0 })
+    }
+    #[cfg(bpf_target_arch = "aarch64")]
+    {
+        let _ = at_entry;
+        // SAFETY: as above; the return address is in a register, so both are the same.
+        unsafe { (*registers).sp }
+    }
+}
