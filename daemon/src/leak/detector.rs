@@ -12,9 +12,11 @@ use super::{
     needles::{hex, is_nothing},
     own_words::OwnWords,
     path::{MAX_DEPTH, Step, render, text_of, without_indices},
+    persist::Store,
     position::{self, Position},
     scan::{Hit, Scanner},
     shape::{Shapes, Site},
+    token::last_key,
     truth::Truth,
 };
 use crate::{
@@ -110,6 +112,21 @@ impl Detector {
         judge::join(&mut findings);
         findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.node.cmp(&b.node)));
         findings
+    }
+
+    /// Takes the message into the memory of tokens, and adds to `findings` what only a memory can say: an unknown token that
+    /// lasts, a new one after a reset, one that two apps send to the same owner.
+    pub fn remember(
+        &self,
+        store: &mut Store,
+        context: &Context<'_>,
+        message: &Message,
+        tree: &Tree,
+        findings: &mut Vec<Finding>,
+    ) {
+        store.observe(context, tree, &self.data, &message.target, findings);
+        judge::join(findings);
+        findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.node.cmp(&b.node)));
     }
 
     fn judge(
@@ -452,10 +469,7 @@ impl<'a> Work<'a> {
             let sent = text.get(hit.start..hit.end).unwrap_or(&[]);
             let sent = std::str::from_utf8(sent).map_or_else(|_| hex(sent), str::to_owned);
             let value = hit.known.value.clone().unwrap_or_else(|| sent.clone());
-            let key = steps.iter().rev().find_map(|step| match step {
-                Step::Key(key) => Some(*key),
-                Step::Index(_) => None,
-            });
+            let key = last_key(steps);
             let whole = hit.end - hit.start == text.len();
             let words = if whole { "" } else { std::str::from_utf8(text).unwrap_or("") };
             self.truths.push(Spotted {

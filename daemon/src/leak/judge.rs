@@ -99,7 +99,8 @@ fn on_itself(data: &Data, case: Case<'_>, candidate: &Candidate) -> bool {
 
 /// A lasting identifier and content in one message: the content is then said to be about somebody.
 pub(crate) fn join(findings: &mut [Finding]) {
-    let loud = |finding: &&mut Finding| finding.severity >= Severity::Warn;
+    // Those already joined keep the sentence they have.
+    let loud = |finding: &&mut Finding| finding.severity == Severity::Warn;
     let Some(identifier) = findings.iter().find(|f| f.severity >= Severity::Warn && is_identifier(f.kind))
     else {
         return;

@@ -12,12 +12,17 @@ mod judge;
 mod needles;
 mod own_words;
 mod path;
+pub mod persist;
+#[cfg(test)]
+mod persist_tests;
 mod position;
+mod record;
 mod scan;
 mod shape;
 mod take;
 #[cfg(test)]
 mod testing;
+mod token;
 mod truth;
 
 pub use data::Data;
