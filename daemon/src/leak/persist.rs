@@ -136,7 +136,20 @@ impl Store {
                 without_indices(&tree.via(seen.node)).as_bytes(),
                 without_indices(&seen.at).as_bytes(),
             ]);
-            self.touch(key, app, owner_hash, token, tail(&seen.text), start, context.now_ms);
+            let fresh = Place {
+                app: app.to_owned(),
+                owner: owner_hash,
+                token,
+                first_ms: context.now_ms,
+                last_ms: context.now_ms,
+                starts: 1,
+                last_start: start,
+                changes: 0,
+                before: None,
+                before_tail: [0; 4],
+                tail: tail(&seen.text),
+            };
+            self.touch(key, fresh);
             let Some(words) = self.words(key, app, owner) else { continue };
             if told.contains(&token) {
                 continue;
@@ -176,35 +189,15 @@ impl Store {
         }
     }
 
-    fn touch(
-        &mut self,
-        key: u64,
-        app: &str,
-        owner: u64,
-        token: [u8; 16],
-        tail: [u8; 4],
-        start: u64,
-        now_ms: u64,
-    ) {
+    /// Sets what is at a place now beside what was there before; `fresh` is how the place looks when it is new.
+    fn touch(&mut self, key: u64, fresh: Place) {
         let Some(place) = self.places.get_mut(&key) else {
             self.make_room();
-            let place = Place {
-                app: app.to_owned(),
-                owner,
-                token,
-                first_ms: now_ms,
-                last_ms: now_ms,
-                starts: 1,
-                last_start: start,
-                changes: 0,
-                before: None,
-                before_tail: [0; 4],
-                tail,
-            };
-            self.places.insert(key, place);
-            self.by_token.entry(token).or_default().push(key);
+            self.by_token.entry(fresh.token).or_default().push(key);
+            self.places.insert(key, fresh);
             return;
         };
+        let (token, tail, start, now_ms) = (fresh.token, fresh.tail, fresh.last_start, fresh.last_ms);
         let restarted = place.last_start != start;
         place.last_start = start;
         if place.token == token {
