@@ -4,6 +4,8 @@
 mod authority;
 pub mod client_hello;
 mod connection;
+pub mod dns;
+pub mod dnsproxyd;
 pub mod form;
 mod grpc;
 mod h2;
