@@ -82,7 +82,7 @@ fn processed_instructions(context: &Context) -> Result<BTreeMap<String, u32>> {
 /// Programs that made the verifier walk too far, or that it was never asked about.
 fn complexity(object: &BpfObject, processed: &BTreeMap<String, u32>, asked: bool) -> Vec<Breach> {
     let limit = linux_4_14::MAX_PROCESSED;
-    let programs = object.programs.iter().filter(|program| asked && program.section != ".text");
+    let programs = object.programs.iter().filter(|_| asked);
     programs
         .filter_map(|program| {
             let what = match processed.get(&program.name) {

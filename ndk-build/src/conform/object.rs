@@ -105,7 +105,8 @@ impl BpfObject {
                 object.maps.extend(maps(&file, &section)?);
             } else if is_data(name) && section.size() > 0 {
                 object.data_sections.push(name.to_owned());
-            } else if section.kind() == object::SectionKind::Text {
+            } else if section.kind() == object::SectionKind::Text && name != ".text" {
+                // What lies in .text is no program but functions for programs to call.
                 object.programs.extend(programs(&file, &section, name)?);
             }
         }

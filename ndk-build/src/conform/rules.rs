@@ -1,6 +1,5 @@
 //! The rules that make an object loadable on Linux 4.14, each as a check on what [`super::object`] read.
 //!
-//! They are stricter than 4.14's verifier in one point, on purpose: no backward jump at all, whether or not it closes a loop.
 //! What needs the verifier's own walk (bounds, `ARG_CONST_SIZE` that may be zero) cannot be seen here.
 
 use std::collections::BTreeSet;
@@ -18,8 +17,11 @@ pub enum Rule {
     ProgramType,
     /// Too many instructions.
     Size,
-    /// A jump to an earlier instruction, or to itself.
-    BackwardJump,
+    /// A way back to an instruction on the way here: 4.14 has no loops ("back-edge", `check_cfg`,
+    /// `kernel/bpf/verifier.c`). A jump to an earlier place that closes no loop is fine there: LLVM lays shared endings out so.
+    Loop,
+    /// Code that no way leads to ("unreachable insn", `check_cfg`).
+    Unreachable,
     /// A jump out of the program.
     JumpOutside,
     /// A call of another BPF function, or of a kernel function.
@@ -74,7 +76,7 @@ pub fn check(object: &BpfObject) -> Vec<Breach> {
     for map in &object.maps {
         check_map(map, &mut found);
     }
-    for program in object.programs.iter().filter(|program| program.section != ".text") {
+    for program in &object.programs {
         check_program(program, &mut found);
         let perf_event = ProgramKind::of_section(&program.section) == Some(ProgramKind::PerfEvent);
         for map in used_maps(object, program) {
@@ -156,6 +158,7 @@ fn check_program(program: &Program, found: &mut Vec<Breach>) {
             found.push(breach(name, Some(at), rule, what));
         }
     }
+    check_ways(program, found);
 }
 
 /// Instruction classes and fields, `include/uapi/linux/bpf_common.h` and `bpf.h`.
@@ -175,6 +178,7 @@ mod code {
     pub(super) const FROM_REGISTER: u8 = 0x08;
     pub(super) const ARSH: u8 = 0xc0;
     pub(super) const END: u8 = 0xd0;
+    pub(super) const JA: u8 = 0x00;
     pub(super) const CALL: u8 = 0x80;
     pub(super) const EXIT: u8 = 0x90;
     pub(super) const LAST_JUMP: u8 = 0xd0;
@@ -278,19 +282,68 @@ fn check_jump(
         operation if operation > code::LAST_JUMP => {
             vec![(Rule::Instruction, format!("jump of code {:#04x} is not in 4.14", instruction.code))]
         }
-        _ if instruction.offset < 0 => {
-            vec![(
-                Rule::BackwardJump,
-                format!("jumps {} instructions back", instruction.offset.unsigned_abs()),
-            )]
-        }
-        _ => {
-            let target = at.saturating_add(1).saturating_add(usize::from(instruction.offset.unsigned_abs()));
-            if target < length {
-                Vec::new()
-            } else {
-                vec![(Rule::JumpOutside, format!("jumps to {target} of {length}"))]
+        _ => match target(instruction, at) {
+            Some(target) if target < length => Vec::new(),
+            _ => vec![(Rule::JumpOutside, format!("jumps by {} at {at} of {length}", instruction.offset))],
+        },
+    }
+}
+
+/// Where a jump at `at` goes. `None`: to before the program.
+fn target(instruction: Instruction, at: usize) -> Option<usize> {
+    at.checked_add(1)?.checked_add_signed(isize::from(instruction.offset))
+}
+
+/// Where the program may go on after the instruction at `at`.
+fn successors(instruction: Instruction, at: usize) -> [Option<usize>; 2] {
+    let next = at.checked_add(1);
+    if instruction.code == code::LOAD_64 {
+        return [at.checked_add(2), None];
+    }
+    if instruction.code & code::CLASS != code::JMP {
+        return [next, None];
+    }
+    match instruction.code & code::OPERATION {
+        code::EXIT => [None, None],
+        code::CALL => [next, None],
+        code::JA => [target(instruction, at), None],
+        _ => [next, target(instruction, at)],
+    }
+}
+
+/// Walks every way through the program, as 4.14's `check_cfg` does, for loops and for code that none leads to.
+fn check_ways(program: &Program, found: &mut Vec<Breach>) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        New,
+        OnTheWay,
+        Done,
+    }
+    let mut marks = vec![Mark::New; program.instructions.len()];
+    // Each step is an instruction and which of its successors is next.
+    let mut way = vec![(0_usize, 0_usize)];
+    while let Some((at, turn)) = way.pop() {
+        let (Some(instruction), Some(mark)) = (program.instructions.get(at), marks.get_mut(at)) else {
+            continue;
+        };
+        let Some(successor) = successors(*instruction, at).get(turn).copied() else {
+            *mark = Mark::Done;
+            continue;
+        };
+        *mark = Mark::OnTheWay;
+        way.push((at, turn.saturating_add(1)));
+        let Some(next) = successor else { continue };
+        match marks.get(next) {
+            Some(Mark::New) => way.push((next, 0)),
+            Some(Mark::OnTheWay) => {
+                found.push(breach(&program.name, Some(at), Rule::Loop, format!("loops back to {next}")));
             }
+            // Outside: reported as such where the jump is looked at.
+            Some(Mark::Done) | None => {}
         }
+    }
+    let unseen = real_instructions(program).find(|(at, _)| marks.get(*at) == Some(&Mark::New));
+    if let Some((at, _)) = unseen {
+        found.push(breach(&program.name, Some(at), Rule::Unreachable, "no way leads here".into()));
     }
 }

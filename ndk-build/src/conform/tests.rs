@@ -130,11 +130,29 @@ fn one_instruction_too_many() {
 }
 
 #[test]
-fn a_jump_back_or_to_itself_or_out() {
-    assert_eq!(breaks("uprobe", &[RETURN_ZERO, place(0x05, 0, -2, 0)]), [Rule::BackwardJump]);
-    assert_eq!(breaks("uprobe", &[RETURN_ZERO, place(0x15, 0, -1, 0)]), [Rule::BackwardJump]);
+fn a_loop() {
+    let jump = |offset| place(0x05, 0, offset, 0);
+    let jump_if = |offset| place(0x15, 0, offset, 0);
+    assert_eq!(breaks("uprobe", &[RETURN_ZERO, jump_if(-2)]), [Rule::Loop]);
+    assert_eq!(breaks("uprobe", &[jump_if(-1)]), [Rule::Loop], "to itself");
+    assert_eq!(
+        breaks("uprobe", &[RETURN_ZERO, jump_if(1), jump_if(-3), RETURN_ZERO]),
+        [Rule::Loop],
+        "in a branch"
+    );
+    assert_eq!(breaks("uprobe", &[jump(2), RETURN_ZERO, EXIT, jump_if(-3)]), [], "back, but not in a circle");
+}
+
+#[test]
+fn code_that_no_way_leads_to() {
+    assert_eq!(breaks("uprobe", &[place(0x05, 0, 1, 0), RETURN_ZERO]), [Rule::Unreachable]);
+}
+
+#[test]
+fn a_jump_out_of_the_program() {
     assert_eq!(breaks("uprobe", &[RETURN_ZERO, place(0x15, 0, 1, 0)]), []);
     assert_eq!(breaks("uprobe", &[RETURN_ZERO, place(0x15, 0, 2, 0)]), [Rule::JumpOutside]);
+    assert_eq!(breaks("uprobe", &[RETURN_ZERO, place(0x15, 0, -3, 0)]), [Rule::JumpOutside]);
 }
 
 #[test]
