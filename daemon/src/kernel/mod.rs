@@ -10,6 +10,7 @@
 mod attach;
 mod error;
 mod libraries;
+pub mod netlink;
 mod program;
 mod ring;
 mod symbols;
