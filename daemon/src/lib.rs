@@ -17,6 +17,7 @@
 //! | [`leak`] | what a value says about the owner: the findings |
 //! | [`app`], [`place`] | uid and pid → app; host and address → owner, network, country |
 //! | [`alert`] | which findings deserve a line, in which words, where to |
+//! | [`report`] | a page to look at, made of those lines |
 //!
 //! From `record` on nothing opens a socket, reads a clock or writes a file on its own account, so that all of it
 //! runs in a test, in the fuzzer and in `telltale decode` exactly as it does on the phone.
@@ -26,6 +27,7 @@ pub mod kernel;
 pub mod leak;
 pub mod place;
 pub mod record;
+pub mod report;
 pub mod stream;
 pub mod unwrap;
 pub mod wire;

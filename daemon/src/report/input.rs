@@ -1,0 +1,319 @@
+//! JSON lines → what a report is made of. Every text in them may come from an app: it is cleaned and cut here, once.
+//!
+//! Three kinds of line, told apart by `type`; anything else is counted and left out:
+//!
+//! - none or `finding`: an alert as `--json` writes it, or an evidence record (which carries the same fields),
+//! - `coverage`: `app`, `label`, `read`, `unread` (bytes), `why` (a text, or texts, or reason → bytes),
+//! - `try`: `place`, `what`, `verdict`, `app`, `host`, `via`.
+
+use serde_json::Value;
+
+/// Longest text kept of one field, in bytes: a page address is shorter, a hostile field is not.
+const LONGEST: usize = 2048;
+
+/// The fields a finding may have, as `--json` names them. The page's proof shows them under these names.
+pub const FIELDS: &[&str] = &[
+    "time",
+    "severity",
+    "kind",
+    "value",
+    "form",
+    "raw",
+    "asked",
+    "by",
+    "app",
+    "label",
+    "app_version",
+    "uid",
+    "user",
+    "pid",
+    "process",
+    "sender",
+    "host",
+    "ip",
+    "port",
+    "iface",
+    "cc",
+    "asn",
+    "as_org",
+    "host_owner",
+    "host_owner_cc",
+    "protocol",
+    "crypt",
+    "via",
+    "at",
+    "attr",
+    "seen",
+    "first",
+    "last",
+    "bytes",
+    "raw_sha256",
+    "why",
+    "id",
+];
+
+/// One finding: the fields it has, cleaned.
+#[derive(Debug, Clone, Default)]
+pub struct Finding(Vec<(&'static str, String)>);
+
+impl Finding {
+    /// A field; empty when absent.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
+    }
+
+    /// The fields it has.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
+    /// `E`, `W`, `I` or `D`.
+    pub fn severity(&self) -> Severity {
+        match self.get("severity").as_bytes().first().map(u8::to_ascii_uppercase) {
+            Some(b'E') => Severity::E,
+            Some(b'W') => Severity::W,
+            Some(b'D') => Severity::D,
+            _ => Severity::I,
+        }
+    }
+
+    /// What to call the app.
+    pub fn app(&self) -> &str {
+        first_of(&[self.get("label"), self.get("app")], "unknown app")
+    }
+
+    /// Who got it: the owner of the host name, else the name or address itself.
+    pub fn owner(&self) -> &str {
+        first_of(&[self.get("host_owner"), self.get("host"), self.get("ip")], "unknown")
+    }
+
+    /// How often it was seen.
+    pub fn seen(&self) -> u64 {
+        self.get("seen").parse().unwrap_or(1).max(1)
+    }
+}
+
+/// How loud, from the quietest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Severity {
+    /// The peeling.
+    D,
+    /// The rest.
+    #[default]
+    I,
+    /// Worth a look.
+    W,
+    /// A lasting identifier joined with content.
+    E,
+}
+
+impl Severity {
+    /// The letter, which is also the class in the style sheet.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::D => "D",
+            Self::I => "I",
+            Self::W => "W",
+            Self::E => "E",
+        }
+    }
+}
+
+/// What of an app's traffic could be read.
+#[derive(Debug, Clone, Default)]
+pub struct Coverage {
+    /// What to call the app.
+    pub app: String,
+    /// Bytes whose content was read.
+    pub read: u64,
+    /// Bytes of which only the host is known, or nothing.
+    pub unread: u64,
+    /// Why, in words.
+    pub why: Vec<String>,
+}
+
+/// The owner's own experiment.
+#[derive(Debug, Clone, Default)]
+pub struct Trial {
+    /// Where he put the thing: `private tab`.
+    pub place: String,
+    /// What he put there: `address`, `search phrase`, …
+    pub what: String,
+    /// `sent`, `not seen`, `not readable there`.
+    pub verdict: String,
+    /// To whom and how, when sent.
+    pub how: String,
+}
+
+/// Everything a report is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// The findings, newest first.
+    pub findings: Vec<Finding>,
+    /// Coverage per app; the last line of an app counts.
+    pub coverage: Vec<Coverage>,
+    /// Experiments in the order given.
+    pub trials: Vec<Trial>,
+    /// Lines that were nothing of these.
+    pub odd_lines: usize,
+}
+
+impl Input {
+    /// Reads one line.
+    pub fn line(&mut self, line: &str) {
+        if line.trim().is_empty() {
+            return;
+        }
+        let Ok(Value::Object(map)) = serde_json::from_str::<Value>(line) else {
+            self.odd_lines = self.odd_lines.saturating_add(1);
+            return;
+        };
+        let text = |key: &str| map.get(key).and_then(plain).unwrap_or_default();
+        match text("type").as_str() {
+            "" | "finding" if map.contains_key("kind") => self.findings.push(Finding(
+                FIELDS
+                    .iter()
+                    .filter_map(|&key| Some((key, map.get(key).and_then(plain)?)))
+                    .filter(|(_, value)| !value.is_empty())
+                    .collect(),
+            )),
+            "coverage" => {
+                let app = first_of(&[&text("label"), &text("app")], "unknown app").to_owned();
+                let bytes = |key| map.get(key).and_then(Value::as_u64).unwrap_or(0);
+                let row = Coverage {
+                    read: bytes("read"),
+                    unread: bytes("unread"),
+                    why: reasons(map.get("why")),
+                    app,
+                };
+                self.coverage.retain(|old| old.app != row.app);
+                self.coverage.push(row);
+            }
+            "try" => {
+                let how = [("", "app"), ("to ", "host"), ("as ", "via")];
+                let how = how.map(|(word, key)| (word, text(key)));
+                let how = how
+                    .iter()
+                    .filter(|(_, value)| !value.is_empty())
+                    .map(|(word, value)| format!("{word}{value}"));
+                let how = how.collect::<Vec<_>>().join(" ");
+                self.trials.push(Trial {
+                    place: text("place"),
+                    what: text("what"),
+                    verdict: text("verdict"),
+                    how,
+                });
+            }
+            // The store's own book-keeping: no finding, nothing odd.
+            "segment" | "forgotten" | "start" => {}
+            _ => self.odd_lines = self.odd_lines.saturating_add(1),
+        }
+    }
+
+    /// Puts the newest finding first and keeps at most `last` of them.
+    pub fn finish(&mut self, last: Option<usize>) {
+        self.findings.retain(|finding| finding.severity() > Severity::D);
+        self.findings.sort_by(|a, b| b.get("time").cmp(a.get("time")));
+        self.findings.truncate(last.unwrap_or(usize::MAX));
+    }
+}
+
+fn first_of<'a>(candidates: &[&'a str], otherwise: &'a str) -> &'a str {
+    candidates.iter().copied().find(|text| !text.is_empty()).unwrap_or(otherwise)
+}
+
+/// A scalar as clean text.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(clean(text)),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+fn reasons(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(plain).collect(),
+        Some(Value::Object(map)) => map
+            .iter()
+            .map(|(reason, bytes)| match bytes.as_u64() {
+                Some(bytes) => format!("{} ({})", clean(reason), super::words::size(bytes)),
+                None => clean(reason),
+            })
+            .collect(),
+        Some(other) => plain(other).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Text that cannot steer the page it is shown in: no control characters, no bidi marks, bounded.
+pub fn clean(text: &str) -> String {
+    let mut cleaned: String = text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
+    if cleaned.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&at| cleaned.is_char_boundary(at)).unwrap_or(0);
+        cleaned.truncate(end);
+        cleaned.push('…');
+    }
+    cleaned
+}
+
+/// Control characters, and those that reorder or hide the text around them (Unicode TR36, section 2.3 and 3.4).
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(lines: &[&str]) -> Input {
+        let mut input = Input::default();
+        lines.iter().for_each(|line| input.line(line));
+        input.finish(None);
+        input
+    }
+
+    #[test]
+    fn the_three_kinds_of_line_are_told_apart() {
+        let input = input(&[
+            r#"{"time":"2026-11-21T09:00:00Z","severity":"W","kind":"location","app":"a","port":443}"#,
+            r#"{"type":"finding","time":"2026-11-21T10:00:00Z","severity":"info","kind":"music","label":"Music"}"#,
+            r#"{"type":"coverage","app":"a","read":5,"unread":7,"why":{"quic":7}}"#,
+            r#"{"type":"try","place":"private tab","what":"address","verdict":"sent","app":"b","host":"h"}"#,
+            r#"{"type":"segment","prev":"00"}"#,
+            "not json",
+            "[1]",
+            r#"{"type":"other"}"#,
+            "",
+        ]);
+        assert_eq!(input.findings.len(), 2);
+        assert_eq!((input.findings[0].get("kind"), input.findings[0].app()), ("music", "Music"));
+        assert_eq!((input.findings[1].get("port"), input.findings[1].severity()), ("443", Severity::W));
+        assert_eq!(input.coverage[0].why, ["quic (7 B)"]);
+        assert_eq!(input.trials[0].how, "b to h");
+        assert_eq!(input.odd_lines, 3);
+    }
+
+    #[test]
+    fn what_steers_text_is_replaced_and_long_text_cut() {
+        assert_eq!(clean("a\u{202e}b\nc\u{7f}d\u{200b}"), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}");
+        let long = clean(&"é".repeat(3000));
+        assert!(long.len() <= LONGEST + 3 && long.ends_with('…'));
+    }
+
+    #[test]
+    fn the_last_coverage_of_an_app_counts_and_old_findings_can_be_left_out() {
+        let mut input = input(&[
+            r#"{"type":"coverage","app":"a","read":5}"#,
+            r#"{"type":"coverage","app":"a","read":9}"#,
+            r#"{"time":"1","kind":"music"}"#,
+            r#"{"time":"2","kind":"music"}"#,
+        ]);
+        assert_eq!((input.coverage.len(), input.coverage[0].read), (1, 9));
+        input.finish(Some(1));
+        assert_eq!(input.findings[0].get("time"), "2");
+    }
+}
