@@ -1,0 +1,116 @@
+//! How fast a message is peeled, in bytes of inflated body per second, beside inflate alone on the same bodies; and
+//! ordinary traffic, in bytes of body as sent.
+
+use std::{fmt::Write as _, hint::black_box, io::Write as _};
+
+use base64::Engine as _;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use telltale::{
+    unwrap::{Limits, Protocols, peel},
+    wire::{Message, Protocol},
+};
+
+/// A Sensors batch as the Android SDK 3.2.10 writes it, `events` events long.
+fn sensors_json(events: usize) -> String {
+    let mut json = String::from("[");
+    for event in 0..events {
+        let id = event * 7_919 + 1_493_387_348;
+        let _ = write!(
+            json,
+            r#"{}{{"_track_id":{id},"time":{},"type":"track","distinct_id":"a5edad80-d9d1-4c54-aa77-739dc3d2bee8","lib":{{"$lib":"Android","$lib_version":"3.2.10","$app_version":"3.4.0","$lib_method":"code","$lib_detail":"a.b.C##d##C.java##{event}"}},"event":"page_load_event_start","properties":{{"$lib":"Android","$lib_version":"3.2.10","$os":"Android","$os_version":"9","$manufacturer":"Xiaomi","$brand":"xiaomi","$model":"Redmi Note 8","$screen_width":1080,"$screen_height":2130,"$carrier":"Vodafone","$device_id":"9f3c2b7a1d4e5f60","$wifi":true,"$network_type":"WIFI","$is_first_day":false,"uuid":"a5edad80-d9d1-4c54-aa77-739dc3d2bee8","internet_status":"wifi","platform":"AndroidApp","miui_version":"V11.0.6.0","miui_region":"PT","system_language":"en_GB","url":"https:\/\/site{id}.example.org\/read\/{}?id={event}","title":"Article number {event} of the day"}},"_flush_time":1588291200999}}"#,
+            if event == 0 { "" } else { "," },
+            1_588_291_200_000_u64 + event as u64 * 1_337,
+            id * 31,
+        );
+    }
+    json.push(']');
+    json
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let _ = encoder.write_all(data);
+    encoder.finish().unwrap_or_default()
+}
+
+fn java_hash(text: &str) -> i32 {
+    text.bytes().fold(0, |hash: i32, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)))
+}
+
+fn post(host: &str, target: &str, content_type: &str, body: Vec<u8>) -> Message {
+    Message {
+        protocol: Protocol::Http1,
+        method: "POST".to_owned(),
+        target: target.to_owned(),
+        host: Some(host.to_owned()),
+        headers: vec![
+            ("content-type".to_owned(), content_type.into()),
+            ("user-agent".to_owned(), b"Dalvik/2.1.0 (Linux; U; Android 9; Redmi Note 8)".to_vec()),
+            ("host".to_owned(), host.into()),
+            ("connection".to_owned(), b"Keep-Alive".to_vec()),
+            ("accept-encoding".to_owned(), b"gzip".to_vec()),
+        ],
+        body_len: body.len() as u64,
+        body,
+        ..Message::default()
+    }
+}
+
+fn telemetry(criterion: &mut Criterion) {
+    let protocols = Protocols::builtin();
+    let limits = Limits::default();
+    let mut group = criterion.benchmark_group("telemetry");
+    for events in [1, 10, 50] {
+        let json = sensors_json(events);
+        let packed = gzip(json.as_bytes());
+        let base64 = base64::engine::general_purpose::STANDARD.encode(&packed);
+        let escaped = base64.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        let body = format!("crc={}&gzip=1&data_list={escaped}", java_hash(&base64)).into_bytes();
+        let message =
+            post("sa.api.intl.miui.com", "/sa?project=global_browser_mini&r=PT", "application/x-www-form-urlencoded", body);
+        group.throughput(Throughput::Bytes(json.len() as u64));
+        let raw = packed.get(10..).unwrap_or_default();
+        group.bench_function(format!("inflate_alone/{events}_events"), |bencher| {
+            bencher.iter(|| miniz_oxide::inflate::decompress_to_vec(black_box(raw)));
+        });
+        group.bench_function(format!("peel/{events}_events"), |bencher| {
+            bencher.iter(|| peel(black_box(&message), &protocols, &limits));
+        });
+    }
+    group.finish();
+}
+
+fn ordinary(criterion: &mut Criterion) {
+    let protocols = Protocols::builtin();
+    let limits = Limits::default();
+    let noise: Vec<u8> = (0..48 * 1024_u64)
+        .scan(0x9e37_79b9_7f4a_7c15_u64, |state, _| {
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            Some((*state >> 32) as u8)
+        })
+        .collect();
+    let mut jpeg = b"\xff\xd8\xff\xe0".to_vec();
+    jpeg.extend(&noise);
+    let image = base64::engine::general_purpose::STANDARD.encode(&jpeg);
+    let shop = format!(
+        r#"{{"cart":[{}],"currency":"EUR","token":"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJlLW9mLXRoaXMtdG9rZW4"}}"#,
+        vec![r#"{"sku":"8712345678906","name":"Wool socks, grey, 39-42","price":12.95,"count":2}"#; 60].join(",")
+    );
+    let cases = [
+        ("shop_json", post("api.shop.example", "/v2/cart", "application/json", shop.into_bytes())),
+        ("photo", post("upload.example.com", "/img", "image/jpeg", jpeg)),
+        ("photo_in_json", post("upload.example.com", "/img", "application/json", format!(r#"{{"img":"{image}"}}"#).into_bytes())),
+        ("noise", post("upload.example.com", "/blob", "application/octet-stream", noise)),
+    ];
+    let mut group = criterion.benchmark_group("ordinary");
+    for (name, message) in cases {
+        group.throughput(Throughput::Bytes(message.body_len));
+        group.bench_function(name, |bencher| bencher.iter(|| peel(black_box(&message), &protocols, &limits)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, telemetry, ordinary);
+criterion_main!(benches);
