@@ -66,8 +66,12 @@ fn telemetry(criterion: &mut Criterion) {
         let base64 = base64::engine::general_purpose::STANDARD.encode(&packed);
         let escaped = base64.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
         let body = format!("crc={}&gzip=1&data_list={escaped}", java_hash(&base64)).into_bytes();
-        let message =
-            post("sa.api.intl.miui.com", "/sa?project=global_browser_mini&r=PT", "application/x-www-form-urlencoded", body);
+        let message = post(
+            "sa.api.intl.miui.com",
+            "/sa?project=global_browser_mini&r=PT",
+            "application/x-www-form-urlencoded",
+            body,
+        );
         group.throughput(Throughput::Bytes(json.len() as u64));
         let raw = packed.get(10..).unwrap_or_default();
         group.bench_function(format!("inflate_alone/{events}_events"), |bencher| {
@@ -96,12 +100,21 @@ fn ordinary(criterion: &mut Criterion) {
     let image = base64::engine::general_purpose::STANDARD.encode(&jpeg);
     let shop = format!(
         r#"{{"cart":[{}],"currency":"EUR","token":"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJlLW9mLXRoaXMtdG9rZW4"}}"#,
-        vec![r#"{"sku":"8712345678906","name":"Wool socks, grey, 39-42","price":12.95,"count":2}"#; 60].join(",")
+        vec![r#"{"sku":"8712345678906","name":"Wool socks, grey, 39-42","price":12.95,"count":2}"#; 60]
+            .join(",")
     );
     let cases = [
         ("shop_json", post("api.shop.example", "/v2/cart", "application/json", shop.into_bytes())),
         ("photo", post("upload.example.com", "/img", "image/jpeg", jpeg)),
-        ("photo_in_json", post("upload.example.com", "/img", "application/json", format!(r#"{{"img":"{image}"}}"#).into_bytes())),
+        (
+            "photo_in_json",
+            post(
+                "upload.example.com",
+                "/img",
+                "application/json",
+                format!(r#"{{"img":"{image}"}}"#).into_bytes(),
+            ),
+        ),
         ("noise", post("upload.example.com", "/blob", "application/octet-stream", noise)),
     ];
     let mut group = criterion.benchmark_group("ordinary");

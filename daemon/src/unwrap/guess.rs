@@ -188,7 +188,10 @@ fn xml(text: &str, budget: &mut Budget) -> Option<Layer> {
 
 /// `a=b##c=d`, as Sensors' install event joins its identifiers.
 fn pairs(text: &str, budget: &mut Budget) -> Option<Layer> {
-    memchr::memmem::find(text.as_bytes(), b"##")?;
+    let hash = memchr::memchr(b'#', text.as_bytes())?;
+    if text.as_bytes().get(hash + 1) != Some(&b'#') {
+        return None;
+    }
     let mut members = Vec::new();
     for part in text.split("##") {
         let (name, value) = part.split_once('=')?;

@@ -34,7 +34,7 @@ enum Stop {
 /// A text that ends early is taken when at least one member was complete.
 pub(super) fn parse(text: &str, budget: &mut Budget) -> Option<Parsed> {
     let items = budget.items();
-    let mut parser = Parser { text, bytes: text.as_bytes(), pos: 0, budget };
+    let mut parser = Parser::new(text, budget);
     let parsed = parser.document();
     if parsed.is_none() {
         budget.restore_items(items);
@@ -44,7 +44,7 @@ pub(super) fn parse(text: &str, budget: &mut Budget) -> Option<Parsed> {
 
 /// Reads one JSON string literal that makes up the whole text, for JSON that was encoded twice.
 pub(super) fn parse_string(text: &str, budget: &mut Budget) -> Option<Str> {
-    let mut parser = Parser { text, bytes: text.as_bytes(), pos: 0, budget };
+    let mut parser = Parser::new(text, budget);
     if parser.peek()? != b'"' {
         return None;
     }
@@ -58,9 +58,16 @@ struct Parser<'t, 'b> {
     bytes: &'t [u8],
     pos: usize,
     budget: &'b mut Budget,
+    /// Members of the containers that are still open: a container is allocated once, when its size is known.
+    members: Vec<(Str, Value)>,
+    items: Vec<Value>,
 }
 
-impl Parser<'_, '_> {
+impl<'t, 'b> Parser<'t, 'b> {
+    fn new(text: &'t str, budget: &'b mut Budget) -> Self {
+        Parser { text, bytes: text.as_bytes(), pos: 0, budget, members: Vec::new(), items: Vec::new() }
+    }
+
     fn document(&mut self) -> Option<Parsed> {
         let mut values = Vec::new();
         loop {
@@ -115,18 +122,18 @@ impl Parser<'_, '_> {
             return (None, Err(Stop::Limit));
         }
         self.pos += 1;
-        let mut members: Vec<(Str, Value)> = Vec::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.pos += 1;
-            return (Some(Value::Map(members)), Ok(()));
+            return (Some(Value::Map(Vec::new())), Ok(()));
         }
+        let first = self.members.len();
         let stop = loop {
             match self.key() {
                 Ok(key) => {
                     let (value, stop) = self.value(depth + 1);
                     if let Some(value) = value {
-                        members.push((key, value));
+                        self.members.push((key, value));
                     }
                     if stop.is_err() {
                         break stop;
@@ -140,6 +147,7 @@ impl Parser<'_, '_> {
                 Err(stop) => break Err(stop),
             }
         };
+        let members = self.members.drain(first..).collect();
         (Some(Value::Map(members)), stop)
     }
 
@@ -148,15 +156,15 @@ impl Parser<'_, '_> {
             return (None, Err(Stop::Limit));
         }
         self.pos += 1;
-        let mut members = Vec::new();
         self.space();
         if self.peek() == Some(b']') {
             self.pos += 1;
-            return (Some(Value::List(members)), Ok(()));
+            return (Some(Value::List(Vec::new())), Ok(()));
         }
+        let first = self.items.len();
         let stop = loop {
             let (value, stop) = self.value(depth + 1);
-            members.extend(value);
+            self.items.extend(value);
             if stop.is_err() {
                 break stop;
             }
@@ -166,7 +174,8 @@ impl Parser<'_, '_> {
                 Err(stop) => break Err(stop),
             }
         };
-        (Some(Value::List(members)), stop)
+        let items = self.items.drain(first..).collect();
+        (Some(Value::List(items)), stop)
     }
 
     /// A key, its colon and the space after it.
@@ -246,13 +255,13 @@ impl Parser<'_, '_> {
             self.pos += 1;
             return Ok(plain.into());
         }
-        let mut out = String::with_capacity(plain.len() + 16);
+        let mut out = Str::with_capacity(plain.len() + 16);
         out.push_str(plain);
         loop {
             match self.peek() {
                 Some(b'"') => {
                     self.pos += 1;
-                    return Ok(out.into_boxed_str());
+                    return Ok(out);
                 }
                 Some(b'\\') => {
                     self.pos += 1;
@@ -268,7 +277,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn escape(&mut self, out: &mut String) -> Result<(), Stop> {
+    fn escape(&mut self, out: &mut Str) -> Result<(), Stop> {
         let byte = self.peek().ok_or(Stop::End)?;
         self.pos += 1;
         out.push(match byte {

@@ -1,6 +1,8 @@
 //! Recognises a known telemetry protocol and runs its own recipe, which goes before every guess.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use crate::wire;
 
 use super::{
@@ -23,19 +25,25 @@ pub(super) fn recognise(
     let request = Request { message, parts };
     let proven: Vec<&Row> =
         protocols.rows.iter().filter(|row| row.crc.iter().any(|crc| request.proves(peeler, crc))).collect();
+    for row in &proven {
+        if let Some(decoded) = request.decode(peeler, row) {
+            return Some(request.telemetry(peeler, row, true, Some(decoded)));
+        }
+    }
     let host = message.host.as_deref().unwrap_or_default();
     let mut named: Vec<&Row> = protocols.for_host(host).filter(|row| request.fits(row)).collect();
     if named.is_empty() && proven.is_empty() {
         named = protocols.rows.iter().filter(|row| request.fits_elsewhere(row)).collect();
     }
     let is_proven = |row: &Row| proven.iter().any(|p| p.id == row.id);
-    let candidates = || proven.iter().chain(named.iter().filter(|row| !is_proven(row))).copied();
+    named.retain(|row| !is_proven(row));
     // A row whose recipe works is the right one; else one that says it is sure; else the first that fits.
-    for row in candidates() {
-        if let Some((start, layers)) = request.decode(peeler, row) {
-            return Some(request.telemetry(peeler, row, is_proven(row), Some((start, layers))));
+    for row in &named {
+        if let Some(decoded) = request.decode(peeler, row) {
+            return Some(request.telemetry(peeler, row, false, Some(decoded)));
         }
     }
+    let candidates = || proven.iter().chain(&named).copied();
     let sure = candidates().find(|row| row.when.iter().any(|when| request.holds(peeler, when)));
     let row = sure.or_else(|| candidates().find(|row| row.sealed.is_none()))?;
     Some(request.telemetry(peeler, row, is_proven(row), None))
@@ -51,9 +59,9 @@ impl Request<'_> {
     fn fits(&self, row: &Row) -> bool {
         let message = self.message;
         (row.methods.is_empty() || row.methods.contains(&message.method))
-            && row.path_regex.as_ref().is_none_or(|path| path.is_match(&message.target))
             && (row.needs_one_of.is_empty() || row.needs_one_of.iter().any(|field| self.has_field(field)))
             && (row.headers.is_empty() || row.headers.iter().any(|name| message.header(name).is_some()))
+            && row.path_regex.as_ref().is_none_or(|path| path.is_match(&message.target))
     }
 
     /// The same on a host no row names: all of the row's fields must be there, and they must be enough to tell.
@@ -293,7 +301,10 @@ fn plain_step(step: &Step, data: &[u8], budget: &mut Budget) -> Option<Option<La
         }
         Step::Gunzip => return Some(None),
         Step::Json => {
-            let text = String::from_utf8_lossy(data);
+            let text = match simdutf8::basic::from_utf8(data) {
+                Ok(text) => Cow::Borrowed(text),
+                Err(_) => String::from_utf8_lossy(data),
+            };
             let parsed = json::parse(text.trim_start_matches('\u{feff}'), budget)?;
             let covers = parsed.cut.is_none();
             Layer { step: "json", content: Content::Value(parsed.value), why: WHY, cut: parsed.cut, covers }

@@ -77,8 +77,9 @@ pub enum Content {
     Value(Value),
 }
 
-/// The text of keys and leaves; read it as `&str`, make it with `.into()`.
-pub type Str = Box<str>;
+/// The text of keys and leaves; read it as `&str`, make it with `.into()`. Up to 24 bytes lie in it without a heap
+/// block: most keys and numbers of telemetry do, and allocating them was half the time of peeling.
+pub type Str = compact_str::CompactString;
 
 /// A structured value of any format. Numbers keep the text they were sent as.
 #[derive(Debug, Clone, PartialEq)]

@@ -76,7 +76,7 @@ fn message(
             // 3 and 4 are groups, given up in 2008; 6 and 7 never were.
             _ => return None,
         };
-        fields.push((field.to_string().into_boxed_str(), value));
+        fields.push((field.to_string().into(), value));
     }
     Some(Value::Map(fields))
 }

@@ -28,25 +28,34 @@ pub fn percent_decode(raw: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn undo(raw: &[u8], plus: bool) -> Cow<'_, [u8]> {
-    if !raw.iter().any(|&b| b == b'%' || (plus && b == b'+')) {
+    // Where `+` is itself, the second needle repeats the first. What lies between them is copied whole: bodies of
+    // telemetry have one escape in thirty characters.
+    let other = if plus { b'+' } else { b'%' };
+    let next = |rest: &[u8]| memchr::memchr2(b'%', other, rest);
+    if next(raw).is_none() {
         return Cow::Borrowed(raw);
     }
     let mut text = Vec::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, after) {
-            (b'+', _) if plus => text.push(b' '),
-            (b'%', [high, low, tail @ ..]) => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    text.push((high << 4) | low);
-                    rest = tail;
-                }
-                _ => text.push(b'%'),
-            },
-            _ => text.push(byte),
-        }
+    while let Some((plain, escape)) = next(rest).and_then(|at| rest.split_at_checked(at)) {
+        text.extend_from_slice(plain);
+        rest = match escape {
+            [b'+', tail @ ..] => {
+                text.push(b' ');
+                tail
+            }
+            [b'%', high, low, tail @ ..] if let (Some(high), Some(low)) = (digit(*high), digit(*low)) => {
+                text.push((high << 4) | low);
+                tail
+            }
+            [byte, tail @ ..] => {
+                text.push(*byte);
+                tail
+            }
+            [] => escape,
+        };
     }
+    text.extend_from_slice(rest);
     Cow::Owned(text)
 }
 
