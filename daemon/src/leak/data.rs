@@ -129,6 +129,7 @@ pub(crate) struct Identifier {
     pub(crate) truth: Vec<String>,
     pub(crate) plain: Vec<String>,
     pub(crate) hashed: Vec<String>,
+    pub(crate) read: Vec<String>,
 }
 
 /// Several identifiers joined and hashed.
@@ -378,7 +379,6 @@ fn identifier(row: &Fields<'_>) -> Result<Identifier, Error> {
         "national_zero",
         "zero_zero",
     ];
-    row.texts("read")?;
     row.optional("shape")?;
     Ok(Identifier {
         name: row.text("name")?.into(),
@@ -387,6 +387,7 @@ fn identifier(row: &Fields<'_>) -> Result<Identifier, Error> {
         truth: known(row, "truth", super::truth::KEYS)?,
         plain: known(row, "plain", &spellings)?,
         hashed: known(row, "hashed", &spellings)?,
+        read: row.texts("read")?,
     })
 }
 

@@ -15,6 +15,7 @@ mod path;
 pub mod persist;
 #[cfg(test)]
 mod persist_tests;
+pub mod phone;
 mod position;
 mod record;
 mod scan;
