@@ -273,7 +273,11 @@ fn scripts(context: &Context) -> Result<Tally> {
         shell_scripts(&context.root.join(dir), &mut found);
     }
     let all = found.into_iter().map(|(path, shell)| {
-        Run::new("shellcheck").arg(format!("--shell={shell}")).arg(path).dir(&context.root)
+        Run::new("shellcheck")
+            .arg("--external-sources")
+            .arg(format!("--shell={shell}"))
+            .arg(path)
+            .dir(&context.root)
     });
     Ok(steps(all.collect()))
 }
