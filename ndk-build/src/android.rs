@@ -10,7 +10,7 @@ use crate::run::{Run, find_program};
 use crate::setup::{self, Need};
 use crate::sysroot::{self, Bionic, MIN_API};
 use crate::toolchain::Toolchain;
-use crate::{elf_check, no_arguments, say};
+use crate::{compile, elf_check, no_arguments, say};
 
 /// Rust's name for 64-bit ARM Android.
 pub const TARGET: &str = "aarch64-linux-android";
@@ -54,7 +54,8 @@ pub fn command(ctx: &Context, rest: &[String]) -> Result<()> {
 /// [`Error::Missing`] without a linker or the library's source, [`Error::Failed`] from the compiler, [`Error::Check`]
 /// when bionic would not run the result.
 pub fn build(ctx: &Context) -> Result<PathBuf> {
-    setup::ensure(ctx, &[Need::Android])?;
+    setup::ensure(ctx, &[Need::Ebpf, Need::Android])?;
+    compile::ebpf(ctx)?;
     let toolchain = Toolchain::find()?;
     let linking = Linking::find(|name| std::env::var_os(name))?;
     let section = say::Section::start(&format!("{TARGET}, linked {}", linking.described()));
@@ -70,6 +71,7 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
         .cargo(ctx)
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("TELLTALE_EBPF_OBJECT", ctx.ebpf_object())
         .args(["build", "--quiet", "--locked", "--release", "--package", "telltale", "--bin", "telltale"])
         .args(["--target", TARGET, "-Z", "build-std=std,panic_unwind"])
         .run()?;

@@ -11,6 +11,7 @@
 //! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
 //! | `conform` | [`conform`] |
 //! | `zip` | [`zip`] |
+//! | `vm` | [`vm`] |
 //!
 //! A command is a `fn(&Context, &[String]) -> Result<()>`. It first calls [`setup::ensure`] with what it needs from the machine, starts
 //! other programs through [`run::Run`] and tells the user what goes on through [`say`].
@@ -32,6 +33,7 @@ pub mod setup;
 pub mod suite;
 pub mod sysroot;
 pub mod toolchain;
+pub mod vm;
 pub mod zip;
 
 use crate::error::{Error, Result};

@@ -52,6 +52,11 @@ const COMMANDS: &[Entry] = &[
         run: ndk_build::setup::command,
     },
     Entry {
+        name: "vm",
+        about: "an arm64 machine that installs the module and proves that it works",
+        run: ndk_build::vm::command,
+    },
+    Entry {
         name: "zip",
         about: "the module to flash: target/telltale-VERSION.zip",
         run: ndk_build::zip::command,

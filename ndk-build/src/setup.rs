@@ -162,6 +162,24 @@ const ROWS: &[Row] = &[
         proof: Proof::Program("busybox"),
     },
     Row {
+        package: "qemu-system-arm",
+        why: "emulates an arm64 machine",
+        needs: &[Need::Vm],
+        proof: Proof::Program("qemu-system-aarch64"),
+    },
+    Row {
+        package: "gcc-aarch64-linux-gnu",
+        why: "compiles the clients for that machine",
+        needs: &[Need::Vm],
+        proof: Proof::Program("aarch64-linux-gnu-gcc"),
+    },
+    Row {
+        package: "libc6-dev-arm64-cross",
+        why: "C library headers and start files for that machine",
+        needs: &[Need::Vm],
+        proof: Proof::File("/usr/aarch64-linux-gnu/lib/crt1.o"),
+    },
+    Row {
         package: "lld-22",
         why: "links for the handset without an NDK",
         needs: &[Need::Android],

@@ -269,7 +269,7 @@ fn demonstration(context: &Context) -> Result<Tally> {
 
 fn scripts(context: &Context) -> Result<Tally> {
     let mut found = Vec::new();
-    for dir in ["magisk-module", ".ci"] {
+    for dir in ["magisk-module", "ndk-build/src/vm/guest", ".ci"] {
         shell_scripts(&context.root.join(dir), &mut found);
     }
     let all = found.into_iter().map(|(path, shell)| {

@@ -11,7 +11,6 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use crate::context::{self, Context};
 use crate::error::{Error, Result};
-use crate::setup::{self, Need};
 use crate::{android, no_arguments, say};
 
 /// Size budget of the zip, bytes.
@@ -30,7 +29,6 @@ type Files = BTreeMap<String, Vec<u8>>;
 /// As [`build`]; [`Error::Usage`] for an argument.
 pub fn command(ctx: &Context, rest: &[String]) -> Result<()> {
     no_arguments("zip", rest)?;
-    setup::ensure(ctx, &[Need::Android])?;
     let daemon = android::build(ctx)?;
     let update_url = std::env::var(UPDATE_VARIABLE).ok();
     let zip = build(ctx, &daemon, update_url.as_deref())?;
@@ -46,8 +44,7 @@ pub fn command(ctx: &Context, rest: &[String]) -> Result<()> {
 pub fn build(ctx: &Context, daemon: &Path, update_url: Option<&str>) -> Result<PathBuf> {
     let version = env!("CARGO_PKG_VERSION");
     let name = format!("telltale-{version}.zip");
-    let files = module_files(ctx, daemon, version, update_url)?;
-    let bytes = pack(&files)?;
+    let bytes = module(ctx, daemon, update_url)?;
     if bytes.len() > MAX_SIZE {
         return Err(Error::Check(format!("{name} has {} bytes; the budget is {MAX_SIZE}", bytes.len())));
     }
@@ -66,6 +63,14 @@ pub fn build(ctx: &Context, daemon: &Path, update_url: Option<&str>) -> Result<P
     }
     say::note(&format!("{} KiB, sha256 {sum}", bytes.len().div_ceil(1024)));
     Ok(path)
+}
+
+/// The zip's bytes, written nowhere.
+///
+/// # Errors
+/// [`Error::File`] for what cannot be read.
+pub fn module(ctx: &Context, daemon: &Path, update_url: Option<&str>) -> Result<Vec<u8>> {
+    pack(&module_files(ctx, daemon, env!("CARGO_PKG_VERSION"), update_url)?)
 }
 
 /// Everything that goes into the zip.

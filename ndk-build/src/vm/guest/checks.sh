@@ -1,0 +1,194 @@
+#!/bin/busybox sh
+# What the virtual machine tries: refusals, installation, the first boot, sending, crashes, an update, removal.
+# Each check reports `@@ ok NAME` or `@@ FAIL NAME: WHY`; `@@ logd PHASE LINE` hands what logd got to the host, which decodes it.
+ZIP=/telltale.zip
+DATA=/data/adb/telltale
+LOG=/tmp/logdw
+COLLECTOR=203.0.113.1
+
+ok() { echo "@@ ok $1"; }
+fail() { echo "@@ FAIL $1: $2"; }
+
+# tree: every file that a refusal or a removal must leave as it was.
+tree() { find /data /system -type f -o -type l -o -type d | sort | xargs ls -ld 2>/dev/null | awk '{print $1, $3, $4, $NF}'; }
+
+# refused NAME WORDS COMMAND…: it fails, says one sentence with WORDS in it, and changes nothing.
+refused() {
+    name=$1 words=$2
+    shift 2
+    before=$(tree)
+    said=$("$@" 2>&1)
+    status=$?
+    after=$(tree)
+    reason=$(echo "$said" | grep '^!')
+    if [ "$status" -eq 0 ]; then
+        fail "$name" "it was installed"
+    elif [ "$(echo "$reason" | wc -l)" -ne 1 ] || ! echo "$reason" | grep -q "$words"; then
+        fail "$name" "it said: $(echo "$said" | tr '\n' '|')"
+    elif [ "$before" != "$after" ]; then
+        fail "$name" "it left something behind"
+    else
+        echo "   $reason"
+        ok "$name"
+    fi
+}
+
+# A kernel without uprobes, as far as a program can tell: no tracefs, no uprobe PMU.
+without_uprobes() {
+    unshare -m sh -c 'mount -t tmpfs none /sys/kernel/tracing; mount -t tmpfs none /sys/kernel/debug
+        mount -t tmpfs none /sys/bus/event_source/devices; exec "$@"' sh "$@"
+}
+
+# await SECONDS COMMAND…: until it succeeds.
+await() {
+    left=$(($1 * 5))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+
+daemon_pid() { cat "$DATA/daemon.pid" 2>/dev/null; }
+daemon_lives() { pid=$(daemon_pid) && [ -n "$pid" ] && [ -d "/proc/$pid" ] && [ "$pid" != "$1" ]; }
+# The daemon's hooks are perf events, however they were attached.
+hooked() { find "/proc/$(daemon_pid)/fd" -lname 'anon_inode:\[perf_event\]' 2>/dev/null | grep -q .; }
+
+start_logd() {
+    /system/bin/logd "$LOG" &
+    LOGD=$!
+    await 5 test -S /dev/socket/logdw
+}
+
+# hand_over PHASE: what logd got so far, to the host.
+hand_over() {
+    sed "s/^/@@ logd $1 /" "$LOG"
+    : >"$LOG"
+}
+
+boot() {
+    /manager.sh boot
+    await 30 test -s "$DATA/daemon.pid"
+}
+
+# send UID SAMPLE HOST
+send() {
+    /system/bin/tls-client --connect "$COLLECTOR:$PORT" --host "$3" --uid "$1" --file "/samples/$2" --partial --wait 300 ||
+        fail "send-$2" "the client failed"
+}
+
+# send_again UID: one sample from an app that has not sent it before, so that it deserves a line of its own.
+send_again() { send "$1" "$AGAIN" "$AGAIN_HOST"; }
+
+# Written by the host: send_samples, AGAIN and AGAIN_HOST.
+# shellcheck disable=SC1091
+. /samples.sh
+
+start_logd
+mkfifo /tmp/collector-in
+sh -c 'exec /system/bin/tls-collector 203.0.113.1 </tmp/collector-in >/tmp/collector' &
+exec 5>/tmp/collector-in
+await 20 grep -q '^port=' /tmp/collector
+PORT=$(sed -n 's/^port=//p' /tmp/collector)
+
+refused refuse-x86_64 "this device is x64" /manager.sh install "$ZIP" x64
+refused refuse-api-27 "API 27" /manager.sh install "$ZIP" arm64 27
+refused refuse-no-uprobes "uprobe" without_uprobes /manager.sh install "$ZIP"
+
+if /manager.sh install "$ZIP"; then ok install; else fail install "the manager refused"; fi
+if [ -f "$DATA/config.toml" ]; then ok default-config; else fail default-config "there is none"; fi
+if boot; then
+    ok boot
+else
+    fail boot "no daemon within 30 seconds, last words: $(cat "$DATA/last-words")"
+    hand_over boot
+    exit
+fi
+if [ "$(command -v telltale)" = /system/bin/telltale ]; then ok on-path; else fail on-path "telltale is not on PATH"; fi
+if await 60 hooked; then ok hooks; else fail hooks "nothing is hooked after 60 seconds"; fi
+sleep 2
+
+send_samples
+sleep 5
+hand_over samples
+
+# logd goes and comes back, as when it crashes on a phone.
+kill "$LOGD"
+rm -f /dev/socket/logdw
+sleep 1
+send_again 10201
+sleep 3
+start_logd
+send_again 10202
+sleep 5
+if [ -s "$LOG" ]; then ok logd-back; else fail logd-back "no line after logd came back"; fi
+hand_over logd-back
+
+# A full disk: the daemon goes on, and so does the log.
+pid=$(daemon_pid)
+mount -t tmpfs -o size=64k none "$DATA.full" 2>/dev/null || { mkdir "$DATA.full" && mount -t tmpfs -o size=64k none "$DATA.full"; }
+cp -a "$DATA/." "$DATA.full/" 2>/dev/null
+mount --bind "$DATA.full" "$DATA"
+dd if=/dev/zero of="$DATA/fill" bs=1k 2>/dev/null
+send_again 10203
+sleep 3
+if [ -d "/proc/$pid" ]; then ok full-disk; else fail full-disk "the daemon ended"; fi
+umount "$DATA"; umount "$DATA.full"; rmdir "$DATA.full"
+hand_over full-disk
+
+# The wall clock of a phone jumps: 1970 at boot, today a little later.
+date -s '1970-01-01 00:00:10' >/dev/null
+send_again 10204
+sleep 1
+date -s '2026-11-21 12:00:00' >/dev/null
+send_again 10205
+sleep 3
+if [ -d "/proc/$pid" ]; then ok clock-jump; else fail clock-jump "the daemon ended"; fi
+hand_over clock-jump
+
+# Crashes: two are survived, the third within ten minutes keeps it off.
+sed -i 's/^PAUSES=.*/PAUSES="1 1"/' /data/adb/modules/telltale/service.sh
+kill "$(cat "$DATA/supervisor.pid")"
+await 10 test ! -d "/proc/$pid" || fail stop "the daemon outlived its supervisor"
+if [ -s /sys/kernel/tracing/uprobe_events ]; then fail stop-clean "left in uprobe_events: $(head -n 1 /sys/kernel/tracing/uprobe_events)"; else ok stop-clean; fi
+boot
+await 60 hooked
+first=$(daemon_pid)
+kill -KILL "$first"
+if await 30 daemon_lives "$first"; then ok after-sigkill; else fail after-sigkill "it was not started again"; fi
+await 60 hooked
+send_again 10206
+sleep 5
+if [ -s "$LOG" ]; then ok sees-after-sigkill; else fail sees-after-sigkill "no line after the restart"; fi
+second=$(daemon_pid)
+kill -SEGV "$second"
+if await 30 daemon_lives "$second"; then ok after-sigsegv; else fail after-sigsegv "it was not started again"; fi
+sleep 1
+kill -SEGV "$(daemon_pid)"
+if await 30 test -f "$DATA/hooks-off"; then ok three-crashes; else fail three-crashes "the supervisor goes on"; fi
+hand_over crashes
+said=$(sh /data/adb/modules/telltale/action.sh)
+if await 30 daemon_lives "" && echo "$said" | grep -q 'killed by signal 11'; then ok action; else fail action "$said"; fi
+
+# A newer version over the older one: configuration and evidence stay.
+echo '# mine' >>"$DATA/config.toml"
+mkdir -p "$DATA/evidence"
+echo '{}' >"$DATA/evidence/kept.jsonl"
+/manager.sh install "$ZIP" >/dev/null || fail update "the manager refused"
+kill "$(cat "$DATA/supervisor.pid")" 2>/dev/null
+sleep 2
+umount /system/bin/telltale
+boot
+if grep -q '^# mine$' "$DATA/config.toml" && [ -f "$DATA/evidence/kept.jsonl" ] && daemon_lives ""; then ok update; else fail update "something was lost"; fi
+
+/manager.sh remove telltale
+umount /system/bin/telltale
+/manager.sh boot
+sleep 1
+rm -f /system/bin/telltale
+left=$(find /data/adb -mindepth 1 ! -path /data/adb/modules)
+if [ -z "$left" ]; then ok removed; else fail removed "left: $(echo "$left" | tr '\n' ' ')"; fi
+if [ -s /sys/kernel/tracing/uprobe_events ]; then fail removed-hooks "left in uprobe_events"; else ok removed-hooks; fi
+if pgrep -f bin/telltale >/dev/null; then fail removed-process "a process is left"; else ok removed-process; fi
+hand_over removal
