@@ -17,17 +17,24 @@
 //! | [`leak`] | what a value says about the owner: the findings |
 //! | [`app`], [`place`] | uid and pid → app; host and address → owner, network, country |
 //! | [`alert`] | which findings deserve a line, in which words, where to |
+//! | [`pipeline`] | the way from a connection's bytes to alerts, in one piece |
+//! | [`cli`], [`config`], [`store`] | the edge: arguments, options, what is kept on disk |
 //! | [`report`] | a page to look at, made of those lines |
 //!
-//! From `record` on nothing opens a socket, reads a clock or writes a file on its own account, so that all of it
+//! From `record` to `pipeline` nothing opens a socket, reads a clock or writes a file on its own account, so that all of it
 //! runs in a test, in the fuzzer and in `telltale decode` exactly as it does on the phone.
 
+pub mod alert;
 pub mod app;
+pub mod cli;
+pub mod config;
 pub mod kernel;
 pub mod leak;
+pub mod pipeline;
 pub mod place;
 pub mod record;
 pub mod report;
+pub mod store;
 pub mod stream;
 pub mod unwrap;
 pub mod wire;

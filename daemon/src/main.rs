@@ -1,3 +1,55 @@
 //! `telltale`: arguments and wiring, nothing else.
 
-fn main() {}
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use telltale::{
+    alert::{explain, sink::is_reader_gone},
+    cli::{self, Command, decode},
+    config::{self, Config},
+};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(wrong) => return fail(2, &wrong.to_string()),
+    };
+    let done = match command {
+        Command::Help => print(cli::HELP),
+        Command::Version => print(&format!("telltale {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Explain(kind) => print(&explain(kind)),
+        Command::ConfigDefault => print(config::DEFAULT),
+        Command::ConfigCheck(file) => config_check(file),
+        Command::Decode(options) => decode::decode(&options).map_err(|error| error.to_string()),
+        Command::Run(_) | Command::Doctor { .. } => Err("this build has no kernel side".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => fail(1, &reason),
+    }
+}
+
+fn config_check(file: Option<std::path::PathBuf>) -> Result<(), String> {
+    let file = file.unwrap_or_else(cli::config_file);
+    let shown = file.display();
+    let text = std::fs::read_to_string(&file).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    Config::parse(&text).map_err(|error| format!("{shown}, {error}"))?;
+    print(&format!("{shown} is right\n"))
+}
+
+fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if !is_reader_gone(&error) => Err(format!("writing to standard output: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// One line, and the exit code. Nothing can be done when even stderr is gone.
+fn fail(code: u8, reason: &str) -> ExitCode {
+    let line = reason.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(io::stderr(), "telltale: {line}");
+    ExitCode::from(code)
+}

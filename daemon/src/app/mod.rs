@@ -1,6 +1,12 @@
 //! uid and pid → app: packages, process names, users, isolated processes, relays.
 #![forbid(unsafe_code)]
 
+mod table;
+mod uid;
+
+pub use table::AppTable;
+pub use uid::{app_id, user};
+
 /// The app a message is attributed to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct App {

@@ -1,7 +1,10 @@
 //! host and address → owner, network, country. Three different things, never mixed.
 #![forbid(unsafe_code)]
 
+mod domains;
 pub mod ip;
+
+pub use domains::{Domains, Error, Row, address, public_suffix, registrable};
 
 /// What is known of a host name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

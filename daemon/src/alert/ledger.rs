@@ -1,0 +1,194 @@
+//! What was said already: merges findings of the same class, applies mutes, and keeps the number of lines bearable without
+//! ever hiding a new kind.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Alert, class};
+use crate::leak::{Kind, Severity};
+
+/// Findings of one kind in one message beyond which one line stands for all.
+const MANY: usize = 3;
+/// Classes remembered; beyond, the one longest silent is forgotten.
+const MAX_CLASSES: usize = 16 * 1024;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// A finding the owner does not want to hear of. Every part that is given must fit; one without any part fits nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mute {
+    /// Package or name of the app.
+    pub app: Option<String>,
+    /// Host name, or the end of one at a label boundary.
+    pub host: Option<String>,
+    /// Owner of the host, any case.
+    pub owner: Option<String>,
+    /// Kind of finding.
+    pub kind: Option<Kind>,
+    /// Id of a finding's class.
+    pub id: Option<String>,
+    /// Until when, milliseconds since 1970; for good when left out.
+    pub until_ms: Option<u64>,
+}
+
+impl Mute {
+    fn fits(&self, alert: &Alert, now_ms: u64) -> bool {
+        let named = self.app.is_some()
+            || self.host.is_some()
+            || self.owner.is_some()
+            || self.kind.is_some()
+            || self.id.is_some();
+        let app = |name: &String| alert.app.name == *name || alert.app.packages.contains(name);
+        let host = |name: &String| {
+            let sent_to = alert.host.as_ref().map_or("", |host| host.name.as_str());
+            sent_to.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let owner = |name: &String| {
+            alert
+                .host
+                .as_ref()
+                .and_then(|host| host.owner.as_ref())
+                .is_some_and(|owner| owner.eq_ignore_ascii_case(name))
+        };
+        named
+            && self.until_ms.is_none_or(|until| now_ms < until)
+            && self.app.as_ref().is_none_or(app)
+            && self.host.as_ref().is_none_or(host)
+            && self.owner.as_ref().is_none_or(owner)
+            && self.kind.is_none_or(|kind| kind == alert.finding.kind)
+            && self.id.as_ref().is_none_or(|id| *id == alert.id)
+    }
+}
+
+/// What deserves a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether findings of the same class merge; without, every finding is shown once, as `decode` wants it.
+    pub merge: bool,
+    /// The quietest that gets a line.
+    pub least: Severity,
+    /// Lines in an hour; beyond, only what is new of its kind for its app. 0: no limit.
+    pub lines_per_hour: u32,
+    /// What the owner does not want to hear of.
+    pub mutes: Vec<Mute>,
+    /// This phone's key for ids. Without one of its own, ids would tell everybody which classes they stand for.
+    pub key: [u8; 16],
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { merge: true, least: Severity::Info, lines_per_hour: 60, mutes: Vec::new(), key: [0; 16] }
+    }
+}
+
+/// The memory of what was said. Bounded; time is an argument and may jump.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    classes: HashMap<u64, Entry>,
+    /// App and kind of every line shown so far.
+    shown: HashSet<(String, Kind)>,
+    hour: u64,
+    lines: u32,
+    held_back: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    seen: u64,
+    first_ms: u64,
+    last_ms: u64,
+    said_ms: u64,
+}
+
+impl Ledger {
+    /// Decides about the findings of one message, sent now: fills in `id`, `seen`, `first_ms`, `count`, `shown` and `held_back`.
+    pub fn judge(&mut self, policy: &Policy, alerts: &mut [Alert], now_ms: u64) {
+        let mut due = HashMap::new();
+        for alert in alerts.iter_mut() {
+            let class = class::class(&policy.key, alert);
+            alert.id = class::id(class);
+            // A message counts once for a class, however often it says the same.
+            let (seen, first_ms, is_due) = *due.entry(class).or_insert_with(|| self.count(class, now_ms));
+            (alert.seen, alert.first_ms) = (seen, first_ms);
+            if !policy.merge {
+                (alert.seen, alert.first_ms) = (1, now_ms);
+            }
+            alert.shown = (is_due || !policy.merge)
+                && alert.finding.severity >= policy.least
+                && !policy.mutes.iter().any(|mute| mute.fits(alert, now_ms));
+        }
+        if policy.merge {
+            join(alerts);
+        }
+        for alert in alerts.iter_mut().filter(|alert| alert.shown) {
+            self.limit(policy, alert, now_ms);
+        }
+    }
+
+    /// How many classes are remembered.
+    pub fn classes(&self) -> usize {
+        self.classes.len()
+    }
+
+    fn count(&mut self, class: u64, now_ms: u64) -> (u64, u64, bool) {
+        if self.classes.len() >= MAX_CLASSES && !self.classes.contains_key(&class) {
+            let silent = self.classes.iter().min_by_key(|(_, entry)| entry.last_ms).map(|(class, _)| *class);
+            silent.map(|class| self.classes.remove(&class));
+        }
+        let new = Entry { seen: 0, first_ms: now_ms, last_ms: now_ms, said_ms: now_ms };
+        let entry = self.classes.entry(class).or_insert(new);
+        entry.seen = entry.seen.saturating_add(1);
+        entry.last_ms = now_ms;
+        let due = match entry.seen {
+            1 | 10 | 100 => true,
+            // A clock set back makes the next one due as well: better once too often.
+            2..=99 => false,
+            _ => now_ms.abs_diff(entry.said_ms) >= DAY_MS,
+        };
+        if due {
+            entry.said_ms = now_ms;
+        }
+        (entry.seen, entry.first_ms, due)
+    }
+
+    fn limit(&mut self, policy: &Policy, alert: &mut Alert, now_ms: u64) {
+        if policy.lines_per_hour == 0 || !policy.merge {
+            return;
+        }
+        let hour = now_ms / HOUR_MS;
+        if hour != self.hour {
+            (self.hour, self.lines) = (hour, 0);
+        }
+        let name = (alert.app.name.clone(), alert.finding.kind);
+        let new = self.shown.len() < MAX_CLASSES && !self.shown.contains(&name);
+        if !new && self.lines >= policy.lines_per_hour {
+            alert.shown = false;
+            self.held_back = self.held_back.saturating_add(1);
+            return;
+        }
+        if new {
+            self.shown.insert(name);
+        }
+        self.lines = self.lines.saturating_add(1);
+        alert.held_back = std::mem::take(&mut self.held_back);
+    }
+}
+
+/// More than [`MANY`] lines of a kind from one message become the first of them, which is the loudest, with their number.
+fn join(alerts: &mut [Alert]) {
+    let mut lines: HashMap<(Kind, Option<String>), usize> = HashMap::new();
+    for alert in alerts.iter().filter(|alert| alert.shown) {
+        let count = lines.entry((alert.finding.kind, alert.finding.sender.clone())).or_default();
+        *count = count.saturating_add(1);
+    }
+    let mut said = HashSet::new();
+    for alert in alerts.iter_mut().filter(|alert| alert.shown) {
+        let group = (alert.finding.kind, alert.finding.sender.clone());
+        match lines.get(&group) {
+            Some(count) if *count > MANY => {
+                alert.count = *count;
+                alert.shown = said.insert(group);
+            }
+            _ => {}
+        }
+    }
+}

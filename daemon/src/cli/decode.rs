@@ -1,0 +1,150 @@
+//! `telltale decode`: the pipeline on the bytes a client sent on one connection. No kernel, no root.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::DecodeOptions;
+use crate::{
+    alert::{
+        Alert, Policy,
+        sink::{Json, Lines, Sink, is_reader_gone},
+    },
+    app::AppTable,
+    leak::{self, Crypt, Data, Detector, Severity, Truth},
+    pipeline::{Flow, Observer, Pipeline, Settings},
+    store,
+    stream::Chunk,
+    unwrap::{Content, Tree},
+    wire::Message,
+};
+
+/// Bytes read at once.
+const PIECE: usize = 64 * 1024;
+
+/// Why nothing could be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or standard input.
+    #[error("{} cannot be read: {error}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The phone's key.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The truth file or data that is part of the program.
+    #[error(transparent)]
+    Leak(#[from] leak::Error),
+    /// Standard output or error.
+    #[error("writing: {0}")]
+    Write(io::Error),
+}
+
+/// Decodes and prints: JSON lines or lines as logcat shows them, each finding once, to stdout. A reader that goes away early is no failure.
+///
+/// # Errors
+/// [`Error`] with what could not be read or written.
+pub fn decode(options: &DecodeOptions) -> Result<(), Error> {
+    match decode_to(options, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr()) {
+        Err(Error::Write(error)) if is_reader_gone(&error) => Ok(()),
+        done => done,
+    }
+}
+
+fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Write) -> Result<(), Error> {
+    let truth = match &options.truth {
+        Some(file) => Truth::from_json(&read(file)?)?,
+        None => Truth::default(),
+    };
+    for warning in &truth.warnings {
+        writeln!(notes, "telltale: {warning}").map_err(Error::Write)?;
+    }
+    let key = match &options.store {
+        Some(folder) => store::key(folder)?,
+        None => [0; 16],
+    };
+    let mut settings = Settings::new(Detector::new(&truth, Data::built_in()?)?);
+    settings.alerts =
+        Policy { merge: false, least: Severity::Debug, lines_per_hour: 0, key, ..Policy::default() };
+    if options.explain {
+        settings.observer = Some(Box::new(Explainer));
+    }
+    let mut pipeline = Pipeline::new(settings);
+
+    let app = options.app.as_deref().unwrap_or("unknown");
+    let mut flow =
+        Flow::new(AppTable::new().named(app, 0), if options.plain { Crypt::None } else { Crypt::Tls });
+    if let Some(host) = &options.host {
+        (flow.host, flow.host_from) = (Some(host.to_ascii_lowercase()), "given".to_owned());
+    }
+    if options.app.is_some() {
+        flow.attr = "app:given".to_owned();
+    }
+    let id = pipeline.open(flow);
+    let mut input: Box<dyn Read> = match &options.file {
+        Some(file) => Box::new(File::open(file).map_err(|error| Error::Read { file: file.clone(), error })?),
+        None => Box::new(io::stdin().lock()),
+    };
+    let mut sink: Box<dyn Sink + '_> = if options.json { Box::new(Json(out)) } else { Box::new(Lines(out)) };
+    let mut piece = vec![0; PIECE];
+    let mut write =
+        |alerts: Vec<Alert>| alerts.iter().try_for_each(|alert| sink.alert(alert)).map_err(Error::Write);
+    loop {
+        let name = || options.file.clone().unwrap_or_else(|| PathBuf::from("standard input"));
+        match input.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => {
+                write(pipeline.push(id, Chunk::Bytes(piece.get(..length).unwrap_or_default()), now_ms()))?
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::Read { file: name(), error }),
+        }
+    }
+    write(pipeline.close(id, now_ms()))
+}
+
+fn read(file: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(file).map_err(|error| Error::Read { file: file.to_owned(), error })
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Prints how each message was taken apart, to stderr. Content is not shown, only where it was found and why it was opened.
+struct Explainer;
+
+impl Observer for Explainer {
+    fn message(&mut self, _: &Flow, message: &Message, tree: &Tree, alerts: &[Alert]) {
+        let mut text = format!("{} message, {} bytes of body\n", message.protocol.token(), message.body_len);
+        if let Some(telemetry) = &tree.protocol {
+            let proven = if telemetry.proven { ", proven by its own checksum" } else { "" };
+            text.push_str(&format!("  protocol: {} ({}){proven}\n", telemetry.name, telemetry.id));
+        }
+        for (index, node) in tree.nodes.iter().enumerate() {
+            let size = match &node.content {
+                Content::Bytes(bytes) => format!("{} bytes", bytes.len()),
+                Content::Value(_) => "a structured value".to_owned(),
+            };
+            let found = alerts.iter().filter(|alert| alert.finding.node == index).count();
+            text.push_str(&format!("  {:>3} {} = {size}; {}", index, tree.via(index), node.why));
+            if let Some(cut) = node.cut {
+                text.push_str(&format!("; cut: {cut}"));
+            }
+            if found > 0 {
+                text.push_str(&format!("; findings: {found}"));
+            }
+            text.push('\n');
+        }
+        // Explanations are for whoever reads stderr; nobody does when it is closed.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
