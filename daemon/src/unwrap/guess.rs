@@ -47,6 +47,12 @@ pub(super) fn bytes(data: &[u8], budget: &mut Budget) -> Option<Layer> {
     if let Some(layer) = magic(data, budget) {
         return Some(layer);
     }
+    // 16-bit text of a Western alphabet is valid UTF-8, full of zeros.
+    if matches!(data, [0, _, ..] | [_, 0, ..])
+        && let Some(layer) = utf16(data)
+    {
+        return Some(layer);
+    }
     match simdutf8::basic::from_utf8(data) {
         Ok(text) => self::text(text, budget),
         Err(_) => binary(data, budget),
@@ -75,9 +81,8 @@ fn magic(data: &[u8], budget: &mut Budget) -> Option<Layer> {
 
 /// Bytes that are not UTF-8 text.
 fn binary(data: &[u8], budget: &mut Budget) -> Option<Layer> {
-    if let Some((text, name)) = text::unutf16(data) {
-        let why = "every second byte is zero, or it has the byte order mark";
-        return Some(Layer::new(name, Content::Bytes(text.into_bytes()), why));
+    if let Some(layer) = utf16(data) {
+        return Some(layer);
     }
     if is_media(data) {
         return None;
@@ -97,6 +102,12 @@ fn binary(data: &[u8], budget: &mut Budget) -> Option<Layer> {
     }
     let out = compress::unbrotli_unannounced(data, budget)?;
     Some(Layer::inflated("brotli", out, "unpacks to its last byte and gives text"))
+}
+
+fn utf16(data: &[u8]) -> Option<Layer> {
+    let (text, name) = text::unutf16(data)?;
+    let why = "every second byte is zero, or it has the byte order mark";
+    Some(Layer::new(name, Content::Bytes(text.into_bytes()), why))
 }
 
 /// Protocol Buffers; `declared` when the message says so.
@@ -222,6 +233,7 @@ fn quoted_json(text: &str, budget: &mut Budget) -> Option<Layer> {
         return None;
     }
     let inner = json::parse_string(text, budget)?;
+    json::parse(&inner, budget).filter(|parsed| parsed.cut.is_none())?;
     let why = "a JSON string that holds JSON again";
     Some(Layer::new("json", Content::Value(Value::Text(inner)), why))
 }

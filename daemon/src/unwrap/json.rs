@@ -389,3 +389,6 @@ fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
     }
     rest.iter().position(|b| matches!(b, b'"' | b'\\')).map(|at| words.len() * 8 + at)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,17 @@
 //! The sample requests, peeled: which protocol, which route, which JSON. And damage: cut and corrupt at every byte.
 
-use crate::{
-    unwrap::{Content, Limits, Protocols, Tree, Value, peel},
-    wire::{Message, Protocol},
-};
+use super::*;
 
 /// A request of `tests/samples` as the wire would hand it on.
-fn sample(name: &str) -> Message {
+pub(super) fn sample(name: &str) -> Message {
     let path = format!("{}/tests/samples/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let sample: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let request = &sample["request"];
     let body = request["body"].as_str().unwrap();
     let body = match request["body_base64"].as_bool().unwrap() {
         true => {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD.decode(body).unwrap()
+            use ::base64::Engine as _;
+            ::base64::engine::general_purpose::STANDARD.decode(body).unwrap()
         }
         false => body.as_bytes().to_vec(),
     };
@@ -32,31 +29,6 @@ fn sample(name: &str) -> Message {
         body,
         ..Message::default()
     }
-}
-
-fn open(message: &Message) -> Tree {
-    peel(message, &Protocols::builtin(), &Limits::default())
-}
-
-fn value(tree: &Tree, node: usize) -> &Value {
-    match &tree.nodes[node].content {
-        Content::Value(value) => value,
-        other => panic!("no value: {other:?}"),
-    }
-}
-
-/// The value at a path like `0.properties.url`.
-fn at<'v>(mut value: &'v Value, path: &str) -> &'v Value {
-    for step in path.split('.') {
-        value = match value {
-            Value::List(list) => &list[step.parse::<usize>().unwrap()],
-            Value::Map(map) => {
-                &map.iter().find(|(key, _)| **key == *step).unwrap_or_else(|| panic!("{step}")).1
-            }
-            other => panic!("{step} in {other:?}"),
-        };
-    }
-    value
 }
 
 #[test]
