@@ -101,16 +101,16 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     let sequence = unsafe { (*connection).sequence };
     // SAFETY: as above.
     let mut writer = Writer::start(kind::TLS_WRITE, call.ssl, unsafe { &*connection }, total)?;
+    let mut taken = Taken { buffer: call.buffer, total, offset: 0, sequence };
     // One after the other, not in a loop: 4.14 refuses every backward jump.
-    let mut taken = Taken { buffer: call.buffer, total, sequence };
-    let _ = taken.piece(&mut writer, context, 0)
-        && taken.piece(&mut writer, context, 1)
-        && taken.piece(&mut writer, context, 2)
-        && taken.piece(&mut writer, context, 3)
-        && taken.piece(&mut writer, context, 4)
-        && taken.piece(&mut writer, context, 5)
-        && taken.piece(&mut writer, context, 6)
-        && taken.piece(&mut writer, context, 7);
+    let _ = taken.full_piece(&mut writer, context)
+        && taken.full_piece(&mut writer, context)
+        && taken.full_piece(&mut writer, context)
+        && taken.full_piece(&mut writer, context)
+        && taken.full_piece(&mut writer, context)
+        && taken.full_piece(&mut writer, context)
+        && taken.full_piece(&mut writer, context);
+    taken.last_piece(&mut writer, context);
     // SAFETY: as above.
     unsafe {
         (*connection).sequence = taken.sequence;
@@ -120,37 +120,50 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     Some(())
 }
 
-/// What a call took.
+/// What a call took, and how far it has been handed on.
 struct Taken {
     buffer: u64,
     total: u64,
+    offset: u64,
     sequence: u64,
 }
 
 impl Taken {
-    /// Hands on the `nth` piece; true when there is another one to take.
+    /// Hands on a piece of [`MAX_PIECE`] bytes if more than that is left and it can be read.
     #[inline(always)]
-    fn piece(&mut self, writer: &mut Writer, context: &RetProbeContext, nth: usize) -> bool {
-        let offset = (nth * MAX_PIECE) as u64;
-        let rest = self.total - offset;
+    fn full_piece(&mut self, writer: &mut Writer, context: &RetProbeContext) -> bool {
+        const LEN: u64 = MAX_PIECE as u64;
+        if self.total - self.offset <= LEN {
+            // Not that it were rare: it makes the compiler lay the pieces one behind the other and what follows them
+            // last, so that every jump goes forward.
+            cold_path();
+            return false;
+        }
+        // SAFETY: `bytes` has room for MAX_PIECE.
+        if !unsafe { user_memory::read(writer.bytes(), self.buffer + self.offset, LEN) } {
+            cold_path();
+            return false;
+        }
+        writer.submit(context, &Piece { len: LEN, offset: self.offset, sequence: self.sequence, flags: 0 });
+        self.offset += LEN;
+        self.sequence += 1;
+        true
+    }
+
+    /// Hands on what is left, up to [`MAX_PIECE`] bytes, or that it cannot be read.
+    #[inline(always)]
+    fn last_piece(&mut self, writer: &mut Writer, context: &RetProbeContext) {
+        let rest = self.total - self.offset;
         let len = if rest > MAX_PIECE as u64 { MAX_PIECE as u64 } else { rest };
         // SAFETY: `bytes` has room for MAX_PIECE.
-        let readable = unsafe { user_memory::read(writer.bytes(), self.buffer + offset, len) };
-        let more = readable && rest > MAX_PIECE as u64 && nth + 1 < MAX_PIECES;
-        let flags = if more { 0 } else { flag::LAST } | if readable { 0 } else { flag::UNREADABLE };
-        let len = if readable { len } else { 0 };
-        writer.submit(context, &Piece { len, offset, sequence: self.sequence, flags });
+        let readable = unsafe { user_memory::read(writer.bytes(), self.buffer + self.offset, len) };
+        let (len, flags) = if readable { (len, flag::LAST) } else { (0, flag::LAST | flag::UNREADABLE) };
+        writer.submit(context, &Piece { len, offset: self.offset, sequence: self.sequence, flags });
         self.sequence += 1;
-        if !more {
-            // Not that it were rare: it makes the compiler put the pieces one behind the other and what follows them
-            // last, so that all jumps go forward.
-            cold_path();
-        }
-        more
     }
 }
 
-const _: () = assert!(MAX_PIECES == 8, "write_returned calls `piece` once for each");
+const _: () = assert!(MAX_PIECES == 8, "write_returned asks for seven full pieces and a last one");
 
 /// `SSL_set_tlsext_host_name(ssl, name)`, as BoringSSL exports it.
 #[inline(always)]

@@ -57,6 +57,11 @@ impl Seen {
             _ => false,
         }
     }
+
+    /// The file could not be looked at after all, so that the next process that maps it gets another look.
+    pub(super) fn forget(&mut self, inode: Inode) {
+        self.files.remove(&inode);
+    }
 }
 
 /// Every executable file mapping of every process, each file once.
@@ -105,12 +110,14 @@ fn parse(pid: u32, line: &str) -> Option<Mapping> {
 pub(super) fn open(mapping: &Mapping) -> Option<File> {
     let process = Path::new("/proc").join(mapping.pid.to_string());
     let by_path = process.join("root").join(mapping.path.trim_start_matches('/'));
-    if let Ok(file) = File::open(by_path)
-        && file.metadata().is_ok_and(|data| data.is_file() && data.ino() == mapping.inode.number)
-    {
-        return Some(file);
-    }
-    File::open(process.join("map_files").join(format!("{:x}-{:x}", mapping.start, mapping.end))).ok()
+    let is_it =
+        |file: &File| file.metadata().is_ok_and(|data| data.is_file() && data.ino() == mapping.inode.number);
+    let open = |path: &Path| File::open(path).ok();
+    open(&by_path)
+        .filter(is_it)
+        .or_else(|| open(&process.join("map_files").join(format!("{:x}-{:x}", mapping.start, mapping.end))))
+        // The process may have ended: most files lie where everybody sees them.
+        .or_else(|| open(Path::new(&mapping.path)).filter(is_it))
 }
 
 /// What kind of file a name promises, without opening it: data files that are mapped executable on Android

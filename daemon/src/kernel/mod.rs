@@ -178,7 +178,7 @@ impl Session {
         }
         if follow {
             for mapping in libraries::mapped_everywhere() {
-                session.consider(&mapping, None);
+                session.consider(&mapping);
             }
         }
         Ok(session)
@@ -257,6 +257,8 @@ impl Session {
     }
 
     /// Hooks the libraries that processes have mapped since the last call. Returns how many are new.
+    ///
+    /// Where the kernel had more to tell than its ring holds, everything that is mapped is looked at once more.
     pub fn follow_mappings(&mut self) -> usize {
         let before = self.libraries.len();
         let mut mappings = Vec::new();
@@ -317,8 +319,8 @@ impl Session {
         }
     }
 
-    fn consider(&mut self, mapping: &Mapping, generation: Option<u64>) {
-        if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping.inode, generation) {
+    fn consider(&mut self, mapping: &Mapping) {
+        if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping.inode, None) {
             self.hook_mapped(mapping);
         }
     }
@@ -326,7 +328,7 @@ impl Session {
     /// A file that some process has mapped: most are no TLS library, and one that cannot be hooked is told and left.
     fn hook_mapped(&mut self, mapping: &Mapping) {
         // The process may have ended by now.
-        let Some(file) = libraries::open(mapping) else { return };
+        let Some(file) = libraries::open(mapping) else { return self.seen.forget(mapping.inode) };
         match self.hook(&file, PathBuf::from(&mapping.path)) {
             Ok(Hooked::New) => log::info!("watching {}", mapping.path),
             Ok(Hooked::Known | Hooked::No(_)) => {}

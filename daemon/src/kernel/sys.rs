@@ -48,6 +48,7 @@ pub(super) mod perf {
     pub(in crate::kernel) const COUNT_SW_DUMMY: u64 = 9;
     pub(in crate::kernel) const COUNT_SW_BPF_OUTPUT: u64 = 10;
     pub(in crate::kernel) const SAMPLE_RAW: u64 = 1 << 10;
+    pub(in crate::kernel) const RECORD_LOST: u32 = 2;
     pub(in crate::kernel) const RECORD_SAMPLE: u32 = 9;
     pub(in crate::kernel) const RECORD_MMAP2: u32 = 10;
 }

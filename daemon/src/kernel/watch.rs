@@ -32,17 +32,21 @@ impl Watch {
         self.rings.iter().map(Ring::event)
     }
 
-    /// Hands on the executable file mappings made since, with their inode's generation.
-    pub(super) fn drain(&mut self, mut sink: impl FnMut(Mapping, u64)) {
+    /// Hands on the executable file mappings made since, with their inode's generation. False when some were lost.
+    pub(super) fn drain(&mut self, mut sink: impl FnMut(Mapping, u64)) -> bool {
+        let mut complete = true;
         for ring in &mut self.rings {
-            ring.drain(|kind, body| {
-                if kind == perf::RECORD_MMAP2
-                    && let Some((mapping, generation)) = parse(body)
-                {
-                    sink(mapping, generation);
+            ring.drain(|kind, body| match kind {
+                perf::RECORD_MMAP2 => {
+                    if let Some((mapping, generation)) = parse(body) {
+                        sink(mapping, generation);
+                    }
                 }
+                perf::RECORD_LOST => complete = false,
+                _ => {}
             });
         }
+        complete
     }
 }
 

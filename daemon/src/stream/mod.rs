@@ -1,6 +1,10 @@
 //! One connection's bytes in the order they were sent, with its gaps: pure state, time is an argument.
 #![forbid(unsafe_code)]
 
+mod order;
+
+pub use order::{Counts, Limits, Order, Sink, Step};
+
 /// What a connection hands on, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk<'a> {

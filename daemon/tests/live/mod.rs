@@ -1,0 +1,226 @@
+//! What the live tests share: sessions, the client that makes the calls, and reading what it printed.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use telltale::{
+    kernel::{AttachPath, KernelError, Options, Session},
+    record::Event,
+};
+
+/// A TLS library with the client that calls it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Library {
+    /// Android's, as Debian packs it.
+    BoringSsl(PathBuf),
+    /// The host's own.
+    OpenSsl(PathBuf),
+}
+
+impl Library {
+    /// The library's file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Library::BoringSsl(path) | Library::OpenSsl(path) => path,
+        }
+    }
+
+    /// Whether it has `SSL_write_ex`.
+    pub(crate) fn has_write_ex(&self) -> bool {
+        matches!(self, Library::OpenSsl(_))
+    }
+
+    fn client(&self) -> &'static Path {
+        static CLIENTS: OnceLock<[PathBuf; 2]> = OnceLock::new();
+        let clients = CLIENTS.get_or_init(|| {
+            let boring = folder().join("android");
+            let boring_flags = [
+                "-I/usr/include/android".to_owned(),
+                format!("-L{}", boring.display()),
+                format!("-Wl,-rpath,{}", boring.display()),
+                "-l:libssl.so.0".into(),
+                "-l:libcrypto.so.0".into(),
+            ];
+            let open_flags = ["-lssl".to_owned(), "-lcrypto".into()];
+            [compile("tls-writes-boringssl", &boring_flags), compile("tls-writes-openssl", &open_flags)]
+        });
+        match self {
+            Library::BoringSsl(_) => &clients[0],
+            Library::OpenSsl(_) => &clients[1],
+        }
+    }
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH))
+}
+
+/// Compiles `ndk-build/clients/tls-writes.c`.
+fn compile(name: &str, flags: &[String]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ndk-build/clients/tls-writes.c");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Under a name of its own first: another test binary may be running the old one.
+    let fresh = program.with_extension(std::process::id().to_string());
+    let output = Command::new("cc")
+        .args(["-std=gnu11", "-O1", "-Wall", "-pthread", "-o"])
+        .arg(&fresh)
+        .arg(&source)
+        .args(flags)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(&fresh, &program).unwrap();
+    program
+}
+
+/// Both ways of attaching, each with each library.
+pub(crate) fn ways() -> Vec<(AttachPath, Library)> {
+    let libraries = [
+        Library::BoringSsl(folder().join("android/libssl.so.0")),
+        Library::OpenSsl(folder().join("libssl.so.3")),
+    ];
+    let present: Vec<Library> = libraries.into_iter().filter(|library| library.path().exists()).collect();
+    if present.len() < 2 {
+        println!("skipped: libssl-dev, android-libboringssl and android-libboringssl-dev are needed");
+        return Vec::new();
+    }
+    let each = |way| present.clone().into_iter().map(move |library| (way, library));
+    each(AttachPath::Perf).chain(each(AttachPath::Tracefs)).collect()
+}
+
+/// A session on one library; none, having said why, where this machine cannot have one.
+pub(crate) fn session(way: AttachPath, library: &Library) -> Option<Session> {
+    let options = Options { attach: Some(way), libraries: vec![library.path().to_owned()] };
+    match Session::start(&options) {
+        Ok(session) => Some(session),
+        Err(
+            error @ (KernelError::NotRoot
+            | KernelError::NoProgram
+            | KernelError::NoPmu
+            | KernelError::NoTracefs),
+        ) => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{way:?} {library:?}: {error}"),
+    }
+}
+
+/// Byte `at` of what connection `number` sends: `byte_at` of the client.
+pub(crate) fn byte_at(number: usize, at: usize) -> u8 {
+    (at * 31 + (at >> 8) * 7 + number * 101) as u8
+}
+
+/// Runs a client to its end and gives its events.
+pub(crate) fn capture(session: &mut Session, library: &Library, steps: &[&str]) -> Vec<Event> {
+    Client::start(library, steps).watch(session)
+}
+
+/// A running client.
+pub(crate) struct Client {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    said: String,
+}
+
+impl Client {
+    /// Starts the client with these steps.
+    pub(crate) fn start(library: &Library, steps: &[&str]) -> Client {
+        Client::start_with(library, steps, Path::new(""))
+    }
+
+    /// Starts it with libraries from this folder.
+    pub(crate) fn start_with(library: &Library, steps: &[&str], libraries: &Path) -> Client {
+        let mut child = Command::new(library.client())
+            .args(steps)
+            .env("LD_LIBRARY_PATH", libraries)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Client { child, output, said: String::new() }
+    }
+
+    /// Reads events until the client has ended, which must go well; then once more.
+    pub(crate) fn watch(&mut self, session: &mut Session) -> Vec<Event> {
+        let mut events = Vec::new();
+        let ended = until(Duration::from_secs(30), || {
+            events.extend(self.drain(session));
+            self.child.try_wait().unwrap().is_some()
+        });
+        assert!(ended, "the client does not end");
+        events.extend(self.drain(session));
+        self.output.read_to_string(&mut self.said).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.said);
+        events
+    }
+
+    /// One pass over the rings: this client's events.
+    pub(crate) fn drain(&self, session: &mut Session) -> Vec<Event> {
+        let pid = self.child.id();
+        let mut events = Vec::new();
+        session.drain(&mut |_, event| {
+            if event.connection.tgid == pid {
+                events.push(event);
+            }
+        });
+        events
+    }
+
+    /// Waits for the client to say that it waits for a line.
+    pub(crate) fn wait_for_line(&mut self) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line, "waiting\n");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn send_line(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// How often the library wanted the same bytes again; after [`Client::watch`].
+    pub(crate) fn retries(&self) -> u64 {
+        let count = self.said.split("retries=").nth(1).and_then(|rest| rest.split(' ').next());
+        count.unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Both fail when it has ended and been waited for, which is the rule.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Tries every few milliseconds.
+pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if condition() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+    false
+}
+
+/// Waits for the doorbell.
+pub(crate) fn rings(session: &Session, limit: Duration) -> bool {
+    let mut fds: Vec<PollFd<'_>> =
+        session.doorbells().map(|bell| PollFd::new(bell, PollFlags::POLLIN)).collect();
+    let limit = PollTimeout::try_from(limit).unwrap();
+    poll(&mut fds, limit).unwrap() > 0
+}
