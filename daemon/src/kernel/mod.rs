@@ -343,7 +343,7 @@ impl Session {
             return Ok(Hooked::Known);
         }
         let names = HOOKS.map(|(function, _, _)| function);
-        let found = match symbols::find(file, &names) {
+        let found = match symbols::find(file, "SSL_write", &names) {
             Functions::At(found) => found,
             Functions::Other(reason) => return Ok(Hooked::No(reason)),
         };

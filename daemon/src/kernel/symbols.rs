@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fs::File};
 
+use memchr::memmem;
 use object::{
     Endianness,
     elf::{FileHeader64, PT_LOAD, SHN_UNDEF, STT_FUNC},
@@ -21,14 +22,15 @@ pub(super) enum Functions {
     Other(&'static str),
 }
 
-/// Looks up `names` in the dynamic and the full symbol table.
-pub(super) fn find(file: &File, names: &[&'static str]) -> Functions {
+/// Looks up `names` in the dynamic and the full symbol table. Where `needed` is not among a table's names, the table is
+/// not read any further.
+pub(super) fn find(file: &File, needed: &str, names: &[&'static str]) -> Functions {
     let cache = ReadCache::new(file);
     // Malformed tables are treated as absent: a file that its own loader reads otherwise is no library to us.
-    read(&cache, names).unwrap_or(Functions::Other("not a 64-bit ELF file"))
+    read(&cache, needed, names).unwrap_or(Functions::Other("not a 64-bit ELF file"))
 }
 
-fn read<'a, R: ReadRef<'a>>(data: R, names: &[&'static str]) -> Option<Functions> {
+fn read<'a, R: ReadRef<'a>>(data: R, needed: &str, names: &[&'static str]) -> Option<Functions> {
     let header = FileHeader64::<Endianness>::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, data).ok()?;
@@ -37,6 +39,12 @@ fn read<'a, R: ReadRef<'a>>(data: R, names: &[&'static str]) -> Option<Functions
     for section in sections.iter() {
         let kind = section.sh_type(endian);
         if kind != object::elf::SHT_DYNSYM && kind != object::elf::SHT_SYMTAB {
+            continue;
+        }
+        // Most files hold none of the names: a look at the text of all names is quicker than one at each symbol.
+        let strings = sections.section(object::SectionIndex(section.sh_link(endian) as usize)).ok()?;
+        let strings = strings.data(endian, data).ok()?;
+        if memmem::find(strings, needed.as_bytes()).is_none() {
             continue;
         }
         let Ok(Some(symbols)) = section.symbols(endian, data, &sections, object::SectionIndex(0)) else {
