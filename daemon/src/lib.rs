@@ -10,6 +10,7 @@
 //! | room | what it does |
 //! | --- | --- |
 //! | [`kernel`] | what this kernel can do; load, attach, drain. The only place with Aya, netlink, perf and `unsafe` |
+//! | [`finder`] | where `SSL_write` is in a stripped binary that carries its own BoringSSL |
 //! | [`record`] | bytes from the kernel → an owned [`record::Event`], checked before it is trusted |
 //! | [`stream`] | one connection's bytes in order, with gaps and limits |
 //! | [`wire`] | protocols on byte slices: what message was sent |
@@ -28,6 +29,7 @@ pub mod alert;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod finder;
 pub mod kernel;
 pub mod leak;
 pub mod pipeline;

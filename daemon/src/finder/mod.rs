@@ -1,0 +1,288 @@
+//! Finds `SSL_write` in a stripped binary that carries its own BoringSSL, from structure that survives compilers.
+//!
+//! BoringSSL reports an error as `ERR_put_error(ERR_LIB_SSL, 0, reason, __FILE__, __LINE__)`. In a release build the file
+//! name stays in the binary, and the reasons that one function can report are numbers of its API that never change. Among
+//! all functions of `ssl_lib.cc` only `SSL_write` can say both "bad length" and "handshake failure". So: find the file name,
+//! find the code that refers to it, group it by function, and see which function speaks of those reasons. Further
+//! witnesses (the order of the lines, the call through the method table, the neighbours) must agree, exactly one
+//! function must qualify, and when in doubt nothing is hooked.
+//!
+//! Facts: BoringSSL `ssl/ssl_lib.cc` (`SSL_write`, `SSL_set_tlsext_host_name`) and `include/openssl/ssl.h`, `err.h`
+//! (reasons); the shape of the code was read off PyPI's `curl_cffi` 0.17.0, whose symbol table is intact.
+#![forbid(unsafe_code)]
+
+mod arm64;
+mod code;
+mod functions;
+mod image;
+#[cfg(not(target_os = "android"))]
+mod x86;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use memchr::memmem;
+
+use code::{Body, Scan};
+use functions::Functions;
+use image::Image;
+
+pub use image::{Arch, build_id};
+
+/// What BoringSSL calls the file that holds `SSL_write`; directories before it differ from build to build.
+const SOURCE: &[u8] = b"/ssl_lib.cc\0";
+/// Longest file name taken for one; build directories are long, not endless.
+const PATH_MAX: usize = 1024;
+/// `ERR_LIB_SSL` (include/openssl/err.h).
+const ERR_LIB_SSL: u64 = 16;
+/// `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED` (include/openssl/err.h): `SSL_write` on a QUIC connection.
+const SHOULD_NOT_HAVE_BEEN_CALLED: u64 = 66;
+/// `SSL_R_BAD_LENGTH` and its kin (include/openssl/ssl.h).
+const BAD_LENGTH: u64 = 111;
+const SSL_HANDSHAKE_FAILURE: u64 = 215;
+const UNINITIALIZED: u64 = 226;
+const INVALID_SERVERNAME: u64 = 213;
+/// What `SSL_write` says of itself, in the order of its source, since the length is checked there (2023).
+const WITH_LENGTH: [u64; 3] = [UNINITIALIZED, SSL_HANDSHAKE_FAILURE, BAD_LENGTH];
+/// And before that (Android 9 to 13). `SSL_peek` knows the same reasons, but its own comes last there.
+const WITHOUT_LENGTH: [u64; 3] = [SHOULD_NOT_HAVE_BEEN_CALLED, UNINITIALIZED, SSL_HANDSHAKE_FAILURE];
+/// The checks of one function stand within this many source lines.
+const LINES: u64 = 80;
+/// Witnesses beyond the reasons that must agree.
+const ENOUGH: usize = 2;
+/// `ssl_lib.cc` has some hundred error sites; many more references mean that this is not what it seems.
+const REFERENCES_MAX: usize = 4096;
+
+/// Why a binary could not be looked at.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// No ELF file of a kind that is known here.
+    #[error("{0}")]
+    NotElf(String),
+}
+
+/// What came of looking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// No BoringSSL in it.
+    Absent,
+    /// BoringSSL is in it, but which function is `SSL_write` is not certain: nothing is to be hooked.
+    Refused(String),
+    /// Found.
+    Found(Found),
+}
+
+/// Where the functions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// `SSL_write`.
+    pub ssl_write: Place,
+    /// `SSL_set_tlsext_host_name`, when it is certain too.
+    pub set_host_name: Option<Place>,
+    /// What speaks for it, beside the reasons.
+    pub witnesses: Vec<Witness>,
+}
+
+/// A function's place in a binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Virtual address as in the program headers.
+    pub address: u64,
+    /// Offset in the file, which is what a uprobe takes.
+    pub offset: u64,
+}
+
+/// One thing that speaks for a candidate. The reasons themselves are not counted: without them there is no candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Witness {
+    /// It also refuses to write on a QUIC connection.
+    QuicRefusal,
+    /// It reports to the SSL library's error queue.
+    ErrorLibrary,
+    /// Its error lines stand in the source in the order they must.
+    LineOrder,
+    /// It calls through a pointer: the connection's method table.
+    MethodCall,
+    /// Something calls it, or points at it.
+    Reached,
+    /// The functions beside it come from the same file.
+    Neighbours,
+}
+
+impl Witness {
+    /// A word for tables and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Witness::QuicRefusal => "quic-refusal",
+            Witness::ErrorLibrary => "error-library",
+            Witness::LineOrder => "line-order",
+            Witness::MethodCall => "method-call",
+            Witness::Reached => "reached",
+            Witness::Neighbours => "neighbours",
+        }
+    }
+}
+
+/// Looks for BoringSSL's `SSL_write` in an ELF file (or in the ELF file that lies uncompressed in an APK, given as its
+/// part of the bytes).
+///
+/// Reads the code once; no memory grows with the file.
+///
+/// # Errors
+/// When the bytes are no 64-bit little-endian ELF file for aarch64 or x86-64.
+pub fn find(file: &[u8]) -> Result<Verdict, Error> {
+    let image = Image::parse(file)?;
+    let names = file_names(&image);
+    if names.is_empty() {
+        return Ok(Verdict::Absent);
+    }
+    let scan = Scan::run(&image, &names);
+    if scan.references.is_empty() {
+        // The name alone also stands in debug information and in crash reporters' tables.
+        return Ok(Verdict::Absent);
+    }
+    if scan.references.len() > REFERENCES_MAX {
+        return Ok(Verdict::Refused("too many references to ssl_lib.cc to be its error sites".into()));
+    }
+    let functions = Functions::of(&image, &scan);
+    let mut by_function: BTreeMap<u64, u64> = BTreeMap::new();
+    for &reference in &scan.references {
+        if let Some((start, end)) = functions.around(reference) {
+            by_function.insert(start, end);
+        }
+    }
+    let bodies: Vec<Body> =
+        by_function.iter().filter_map(|(&start, &end)| Body::read(&image, start, end, &names)).collect();
+    Ok(judge(&image, &scan, &functions, &bodies))
+}
+
+/// Addresses of BoringSSL's name for the file, as an error site would load them.
+fn file_names(image: &Image<'_>) -> BTreeSet<u64> {
+    let mut names = BTreeSet::new();
+    for segment in image.segments() {
+        for at in memmem::find_iter(segment.bytes, SOURCE) {
+            let before = segment.bytes.get(..at).unwrap_or_default();
+            let window = before.get(before.len().saturating_sub(PATH_MAX)..).unwrap_or_default();
+            let length = window.iter().rev().take_while(|&&byte| byte != 0).count();
+            if let Some(address) =
+                (segment.address.checked_add(at as u64)).and_then(|a| a.checked_sub(length as u64))
+            {
+                names.insert(address);
+            }
+        }
+    }
+    names
+}
+
+fn judge(image: &Image<'_>, scan: &Scan, functions: &Functions<'_>, bodies: &[Body]) -> Verdict {
+    let mut candidates = speaking_of(bodies, WITH_LENGTH);
+    if candidates.is_empty() {
+        candidates = speaking_of(bodies, WITHOUT_LENGTH);
+        candidates.retain(|(_, body)| lines_in_order(body, WITHOUT_LENGTH));
+    }
+    let (index, body) = match candidates.as_slice() {
+        [one] => *one,
+        [] => {
+            return Verdict::Refused(
+                "BoringSSL is in it, but no function reports what SSL_write reports".to_owned(),
+            );
+        }
+        several => {
+            return Verdict::Refused(format!("{} functions report what SSL_write reports", several.len()));
+        }
+    };
+    // A compiler may put a function's error paths elsewhere; the function is then what jumps there.
+    let entry = if scan.called.contains(&body.start) {
+        body.start
+    } else {
+        match functions.jumping_into(image, body.start, body.end) {
+            Jumping::Nobody => body.start,
+            Jumping::One(start) => start,
+            Jumping::Several => {
+                return Verdict::Refused("several functions share the error paths of SSL_write".into());
+            }
+        }
+    };
+    let mut hot = None;
+    if entry != body.start {
+        hot = functions
+            .around(entry)
+            .and_then(|(start, end)| Body::read(image, start, end, &BTreeSet::new()))
+            .filter(|hot| hot.start == entry);
+        if hot.is_none() {
+            return Verdict::Refused("the function before SSL_write's error paths cannot be read".into());
+        }
+    }
+    let method_call = body.indirect_call || hot.as_ref().is_some_and(|hot| hot.indirect_call);
+    let mut witnesses = Vec::new();
+    let mut see = |fact: bool, witness| {
+        if fact {
+            witnesses.push(witness);
+        }
+    };
+    see(body.reasons.contains_key(&SHOULD_NOT_HAVE_BEEN_CALLED), Witness::QuicRefusal);
+    see(body.libraries.contains(&ERR_LIB_SSL), Witness::ErrorLibrary);
+    see(lines_in_order(body, WITH_LENGTH) || lines_in_order(body, WITHOUT_LENGTH), Witness::LineOrder);
+    see(method_call, Witness::MethodCall);
+    see(scan.called.contains(&entry), Witness::Reached);
+    see(has_neighbours(bodies, index), Witness::Neighbours);
+    if !method_call || witnesses.len() <= ENOUGH {
+        return Verdict::Refused(format!(
+            "one function reports what SSL_write reports, but only this speaks for it: {}",
+            witnesses.iter().map(|w| w.word()).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let Some(ssl_write) = place(image, entry) else {
+        return Verdict::Refused("SSL_write would lie outside the file".into());
+    };
+    Verdict::Found(Found { ssl_write, set_host_name: host_name(image, scan, bodies), witnesses })
+}
+
+/// `SSL_set_tlsext_host_name` is the only function of the file whose single complaint is an invalid server name.
+fn host_name(image: &Image<'_>, scan: &Scan, bodies: &[Body]) -> Option<Place> {
+    let mut found = bodies.iter().filter(|body| {
+        body.reasons.contains_key(&INVALID_SERVERNAME) && body.sites == 1 && scan.called.contains(&body.start)
+    });
+    let one = found.next()?;
+    if found.next().is_some() { None } else { place(image, one.start) }
+}
+
+fn place(image: &Image<'_>, address: u64) -> Option<Place> {
+    Some(Place { address, offset: image.offset_of(address)? })
+}
+
+fn speaking_of(bodies: &[Body], reasons: [u64; 3]) -> Vec<(usize, &Body)> {
+    bodies
+        .iter()
+        .enumerate()
+        .filter(|(_, body)| reasons.iter().all(|reason| body.reasons.contains_key(reason)))
+        .collect()
+}
+
+/// Whether the reasons are given on lines that follow each other closely, in that order.
+fn lines_in_order(body: &Body, reasons: [u64; 3]) -> bool {
+    let lines = reasons.map(|reason| body.reasons.get(&reason).copied().flatten());
+    let [Some(first), Some(second), Some(third)] = lines else { return false };
+    first < second && second < third && third - first < LINES
+}
+
+/// The linker keeps a file's functions together.
+fn has_neighbours(bodies: &[Body], index: usize) -> bool {
+    /// The functions beside `SSL_write` are some hundred bytes long.
+    const NEAR: u64 = 0x2000;
+    let Some(own) = bodies.get(index) else { return false };
+    let before = index.checked_sub(1).and_then(|i| bodies.get(i));
+    let after = bodies.get(index.saturating_add(1));
+    before.is_some_and(|b| own.start.saturating_sub(b.end) < NEAR)
+        && after.is_some_and(|b| b.start.saturating_sub(own.end) < NEAR)
+}
+
+/// Which functions jump into a stretch of code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Jumping {
+    Nobody,
+    One(u64),
+    Several,
+}
+
+#[cfg(test)]
+mod tests;
