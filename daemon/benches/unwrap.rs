@@ -1,4 +1,4 @@
-//! How fast a message is peeled, in bytes of inflated body per second, beside inflate alone on the same bodies; and
+//! How fast a message is peeled and examined, in bytes of inflated body per second, beside inflate alone on the same bodies; and
 //! ordinary traffic, in bytes of body as sent.
 
 use std::{fmt::Write as _, hint::black_box, io::Write as _};
@@ -6,6 +6,9 @@ use std::{fmt::Write as _, hint::black_box, io::Write as _};
 use base64::Engine as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use telltale::{
+    app::App,
+    leak::{Context, Crypt, Data, Detector, Truth},
+    place::Host,
     unwrap::{Limits, Protocols, peel},
     wire::{Message, Protocol},
 };
@@ -56,8 +59,17 @@ fn post(host: &str, target: &str, content_type: &str, body: Vec<u8>) -> Message 
     }
 }
 
+/// A detector that knows every identifier of the samples' phone, as on a real one.
+fn detector() -> Option<Detector> {
+    let truth = Truth::from_json(include_str!("../tests/samples/device_truth.json")).ok()?;
+    Detector::new(&truth, Data::built_in().ok()?).ok()
+}
+
 fn telemetry(criterion: &mut Criterion) {
     let protocols = Protocols::builtin();
+    let Some(detector) = detector() else { return };
+    let (app, host) = (App::default(), Host { name: "sa.api.intl.miui.com".to_owned(), ..Host::default() });
+    let context = Context { app: &app, host: Some(&host), crypt: Crypt::Tls, now_ms: 0 };
     let limits = Limits::default();
     let mut group = criterion.benchmark_group("telemetry");
     for events in [1, 10, 50] {
@@ -80,12 +92,19 @@ fn telemetry(criterion: &mut Criterion) {
         group.bench_function(format!("peel/{events}_events"), |bencher| {
             bencher.iter(|| peel(black_box(&message), &protocols, &limits));
         });
+        let tree = peel(&message, &protocols, &limits);
+        group.bench_function(format!("examine/{events}_events"), |bencher| {
+            bencher.iter(|| detector.examine(&context, black_box(&message), black_box(&tree)));
+        });
     }
     group.finish();
 }
 
 fn ordinary(criterion: &mut Criterion) {
     let protocols = Protocols::builtin();
+    let Some(detector) = detector() else { return };
+    let (app, host) = (App::default(), Host { name: "api.shop.example".to_owned(), ..Host::default() });
+    let context = Context { app: &app, host: Some(&host), crypt: Crypt::Tls, now_ms: 0 };
     let limits = Limits::default();
     let noise: Vec<u8> = (0..48 * 1024_u64)
         .scan(0x9e37_79b9_7f4a_7c15_u64, |state, _| {
@@ -121,6 +140,10 @@ fn ordinary(criterion: &mut Criterion) {
     for (name, message) in cases {
         group.throughput(Throughput::Bytes(message.body_len));
         group.bench_function(name, |bencher| bencher.iter(|| peel(black_box(&message), &protocols, &limits)));
+        let tree = peel(&message, &protocols, &limits);
+        group.bench_function(format!("{name}/examine"), |bencher| {
+            bencher.iter(|| detector.examine(&context, black_box(&message), black_box(&tree)));
+        });
     }
     group.finish();
 }

@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 use serde_json::Value;
 use telltale::{
     app::App,
-    leak::{Context, Crypt, Data, Detector, Finding, Kind, Severity, Truth},
+    leak::{Context, Crypt, Data, Detector, Finding, Kind, Severity, Truth, Witness},
     place::Host,
     unwrap::{Limits, Protocols, peel},
     wire::{Message, Protocol},
@@ -159,4 +159,42 @@ fn every_sample_says_what_it_must_and_nothing_louder() {
     }
     assert_eq!(run, 17);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is cut short or damaged may say less, or the beginning of the same, but nothing else.
+#[test]
+fn cut_and_damaged_samples_invent_nothing() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
+    let truth = Truth::from_json(&fs::read_to_string(folder.join("device_truth.json")).unwrap()).unwrap();
+    let detector = Detector::new(&truth, Data::built_in().unwrap()).unwrap();
+    let protocols = Protocols::builtin();
+    let mut tried = 0;
+    for name in ["01_visited_url", "10_launcher_folder_swipe", "14_mistat_v4_ecb", "19_onetrack_open"] {
+        let text = fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+        let sample: Value = serde_json::from_str(&text).unwrap();
+        let whole = examine(&detector, &protocols, &sample);
+        let body = sample["request"]["body"].as_str().unwrap().to_owned();
+        let mut check = |changed: String| {
+            let mut sample = sample.clone();
+            sample["request"]["body"] = changed.into();
+            tried += 1;
+            for finding in examine(&detector, &protocols, &sample) {
+                if finding.by != Witness::Truth || finding.severity < Severity::Warn {
+                    continue;
+                }
+                let known = whole.iter().any(|f| f.kind == finding.kind && f.value == finding.value);
+                assert!(known, "{name}: {finding:?}");
+            }
+        };
+        for end in (0..body.len()).step_by(29) {
+            check(body[..end].to_owned());
+            check(format!(
+                "{}{}{}",
+                &body[..end],
+                if body[end..].starts_with('A') { 'B' } else { 'A' },
+                &body[end + 1..]
+            ));
+        }
+    }
+    assert!(tried > 200, "{tried}");
 }

@@ -18,6 +18,8 @@ mod persist_tests;
 pub mod phone;
 mod position;
 mod record;
+#[cfg(test)]
+mod rows_tests;
 mod scan;
 mod shape;
 mod take;

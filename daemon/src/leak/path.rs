@@ -139,6 +139,26 @@ impl Path {
     }
 }
 
+#[cfg(test)]
+impl Path {
+    /// The smallest JSON that has `leaf` at this path.
+    pub(crate) fn compose(&self, leaf: serde_json::Value) -> serde_json::Value {
+        use serde_json::json;
+        self.0.iter().rev().fold(leaf, |inner, segment| match segment {
+            Segment::Key(key) => json!({ key: inner }),
+            Segment::Prefix(prefix) => json!({ format!("{prefix}x"): inner }),
+            Segment::Each => json!([inner]),
+            Segment::Find(key, value) => {
+                let mut element = json!({ key: value });
+                if let (Some(element), Some(inner)) = (element.as_object_mut(), inner.as_object()) {
+                    element.extend(inner.clone());
+                }
+                json!([element])
+            }
+        })
+    }
+}
+
 /// Many paths joined, so that one walk over a value finds the places of them all.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trie {

@@ -239,6 +239,7 @@ fn is_name(text: &str) -> bool {
     let word = ["true", "false", "yes", "no", "on", "off", "wifi", "mobile", "connected", "disconnected"];
     letters > 0
         && text.chars().count() <= 32
+        && !text.contains(['{', '[', '<'])
         && !text.contains("://")
         && !word.contains(&text.to_ascii_lowercase().as_str())
 }
