@@ -19,6 +19,7 @@
 //! | [`app`], [`place`] | uid and pid → app; host and address → owner, network, country |
 //! | [`alert`] | which findings deserve a line, in which words, where to |
 //! | [`pipeline`] | the way from a connection's bytes to alerts, in one piece |
+//! | [`run`] | the event loop of `telltale run` |
 //! | [`cli`], [`config`], [`store`] | the edge: arguments, options, what is kept on disk |
 //! | [`report`] | a page to look at, made of those lines |
 //!
@@ -36,6 +37,7 @@ pub mod pipeline;
 pub mod place;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod store;
 pub mod stream;
 pub mod unwrap;

@@ -9,6 +9,7 @@ use telltale::{
     alert::{explain, sink::is_reader_gone},
     cli::{self, Command, decode},
     config::{self, Config},
+    run,
 };
 
 fn main() -> ExitCode {
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
         Command::ConfigDefault => print(config::DEFAULT),
         Command::ConfigCheck(file) => config_check(file),
         Command::Decode(options) => decode::decode(&options).map_err(|error| error.to_string()),
-        Command::Run(_) | Command::Doctor { .. } => Err("this build has no kernel side".to_owned()),
+        Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
+        Command::Doctor { .. } => Err("doctor is not in this build".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

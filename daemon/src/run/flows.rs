@@ -1,0 +1,217 @@
+//! Connections of the kernel → flows of the pipeline: whose they are, where they go, and what comes of their bytes.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    alert::{Alert, sink::Sink},
+    app::{App, AppTable},
+    kernel::netlink::SocketQuery,
+    leak::Crypt,
+    pipeline::{Flow, FlowId, Pipeline},
+    record::{ConnectionId, Direction, Event},
+    stream::{self, Chunk, Step},
+};
+
+/// The pipeline with what is needed to feed it.
+pub(super) struct Flows {
+    pipeline: Pipeline,
+    apps: Apps,
+    open: HashMap<ConnectionId, Open>,
+    /// Connections that sent something since the last pause.
+    active: Vec<FlowId>,
+    sinks: Vec<Box<dyn Sink>>,
+    sockets: Option<SocketQuery>,
+    /// The first failure to write an alert.
+    failed: Option<io::Error>,
+}
+
+struct Open {
+    flow: FlowId,
+    /// The descriptor it writes to, until its peer was looked up.
+    fd: Option<i32>,
+}
+
+impl Flows {
+    pub(super) fn new(pipeline: Pipeline, packages: PathBuf, sinks: Vec<Box<dyn Sink>>) -> Flows {
+        let apps = Apps { table: AppTable::new(), file: packages, changed: None };
+        // Without sock_diag peers stay unknown; the host name is what counts.
+        let sockets = SocketQuery::open().ok();
+        Flows { pipeline, apps, open: HashMap::new(), active: Vec::new(), sinks, sockets, failed: None }
+    }
+
+    /// Reads the list of packages if it has changed; a sentence when it cannot be used.
+    pub(super) fn refresh_apps(&mut self) -> Option<String> {
+        self.apps.refresh()
+    }
+
+    /// Where no protocol is known, a message ends when its sender pauses.
+    pub(super) fn pause(&mut self) {
+        let now = now_ms();
+        for flow in std::mem::take(&mut self.active) {
+            let alerts = self.pipeline.pause(flow, now);
+            self.tell(&alerts);
+        }
+    }
+
+    /// What went wrong with writing alerts, once.
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failed.take()
+    }
+
+    fn tell(&mut self, alerts: &[Alert]) {
+        for alert in alerts {
+            for sink in &mut self.sinks {
+                if let Err(error) = sink.alert(alert) {
+                    self.failed.get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    fn flow(&mut self, connection: ConnectionId, event: &Event) -> FlowId {
+        if let Some(open) = self.open.get(&connection) {
+            return open.flow;
+        }
+        // Apps may have been installed since.
+        if let Some(complaint) = self.apps.refresh() {
+            log::warn!("{complaint}");
+        }
+        let mut flow = Flow::new(self.apps.of(event.uid, connection.tgid), Crypt::Tls);
+        flow.attr = "uid:kernel".to_owned();
+        let flow = self.pipeline.open(flow);
+        self.open.insert(connection, Open { flow, fd: None });
+        flow
+    }
+
+    /// Finds where the connection goes, once, before its first bytes are looked at.
+    fn find_peer(&mut self, connection: ConnectionId) {
+        let Some(open) = self.open.get_mut(&connection) else { return };
+        let (Some(fd), flow) = (open.fd.take(), open.flow) else { return };
+        let Some(peer) = self.sockets.as_mut().and_then(|sockets| peer(sockets, connection.tgid, fd)) else {
+            return;
+        };
+        self.pipeline.update(flow, |flow| {
+            flow.peer = Some(peer);
+            flow.loopback = peer.ip().to_canonical().is_loopback();
+            flow.attr.push_str(" peer:ssl_set_fd");
+        });
+    }
+}
+
+impl stream::Sink for Flows {
+    fn step(&mut self, connection: ConnectionId, event: Option<&Event>, step: Step<'_>) {
+        let now = now_ms();
+        if let Step::Chunk(Chunk::End) = step {
+            if let Some(open) = self.open.remove(&connection) {
+                let alerts = self.pipeline.close(open.flow, now);
+                self.tell(&alerts);
+            }
+            return;
+        }
+        let Some(event) = event else { return };
+        let flow = self.flow(connection, event);
+        match step {
+            Step::Host(name) => {
+                let name = name.to_ascii_lowercase();
+                self.pipeline.update(flow, |flow| {
+                    flow.host = Some(name);
+                    flow.host_from = "sni".to_owned();
+                });
+            }
+            Step::Fd(Direction::Read, _) => {}
+            Step::Fd(_, fd) => {
+                if let Some(open) = self.open.get_mut(&connection) {
+                    open.fd = Some(fd);
+                }
+            }
+            Step::Chunk(chunk) => {
+                self.find_peer(connection);
+                let alerts = self.pipeline.push(flow, chunk, now);
+                self.tell(&alerts);
+                if !self.active.contains(&flow) {
+                    self.active.push(flow);
+                }
+            }
+        }
+    }
+}
+
+/// uid and pid → app, by the phone's list of packages.
+struct Apps {
+    table: AppTable,
+    file: PathBuf,
+    /// The list's time stamp when it was read; none when there was none to read.
+    changed: Option<SystemTime>,
+}
+
+impl Apps {
+    fn refresh(&mut self) -> Option<String> {
+        let changed = fs::metadata(&self.file).and_then(|data| data.modified());
+        if let (Ok(now), Some(then)) = (&changed, self.changed)
+            && *now == then
+        {
+            return None;
+        }
+        match fs::read_to_string(&self.file) {
+            Ok(list) => {
+                self.changed = changed.ok();
+                self.table.reload(&list).map(|problem| format!("{}: {problem}", self.file.display()))
+            }
+            Err(error) => {
+                let known = self.changed.take().is_some() || self.table.is_empty();
+                self.table.clear();
+                known.then(|| {
+                    format!("{} cannot be read ({error}): apps are named by uid", self.file.display())
+                })
+            }
+        }
+    }
+
+    fn of(&self, uid: u32, pid: u32) -> App {
+        let parent = parent(pid).map(process_name);
+        self.table.app(uid, pid, &process_name(pid), parent.as_deref())
+    }
+}
+
+/// The first word of a process's command line, empty when it is gone.
+fn process_name(pid: u32) -> String {
+    let line = fs::read(process(pid).join("cmdline")).unwrap_or_default();
+    let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(first).into_owned()
+}
+
+/// Field 4 of `/proc/PID/stat` (proc_pid_stat(5)).
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(process(pid).join("stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+fn process(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+/// True while the process is there.
+pub(super) fn is_alive(pid: u32) -> bool {
+    process(pid).exists()
+}
+
+/// The other end of a process's socket.
+fn peer(sockets: &mut SocketQuery, pid: u32, fd: i32) -> Option<SocketAddr> {
+    let link = fs::read_link(process(pid).join("fd").join(fd.to_string())).ok()?;
+    let inode: u32 = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+    let peer = sockets.all().ok()?.into_iter().find(|socket| socket.inode == inode)?.peer?;
+    let ip: IpAddr = peer.ip().to_canonical();
+    Some(SocketAddr::new(ip, peer.port()))
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

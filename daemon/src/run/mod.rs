@@ -1,0 +1,297 @@
+//! `telltale run`: hooks this machine and tells what leaves it, on one epoll loop.
+//!
+//! While records come, the rings are read every millisecond or so. When nothing has come for a few passes the daemon says
+//! that it sleeps, looks once more after a moment, and then waits without any timer until the doorbell rings.
+
+mod flows;
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+use thiserror::Error;
+
+use crate::{
+    alert::sink::{self, Json, Sink, is_reader_gone},
+    cli::{self, Attach, RunOptions},
+    config::Config,
+    kernel::{AttachPath, KernelError, Options, Session},
+    leak::{self, Data, Detector, Severity, Truth},
+    pipeline::{Pipeline, Settings},
+    store,
+    stream::{Limits, Order},
+};
+use flows::Flows;
+
+/// Why nothing is watched.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The kernel side.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A file that was named.
+    #[error("{} cannot be read: {source}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration.
+    #[error("{}, {source}", file.display())]
+    Config {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong in it.
+        source: crate::config::Error,
+    },
+    /// Truth or built-in data.
+    #[error(transparent)]
+    Leak(#[from] leak::Error),
+    /// The folder of what is kept.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A system call of the loop.
+    #[error("{call}: {source}")]
+    Call {
+        /// Which.
+        call: &'static str,
+        /// Why it failed.
+        source: Errno,
+    },
+    /// Alerts cannot be written.
+    #[error("writing alerts: {0}")]
+    Write(io::Error),
+}
+
+/// Watches until SIGTERM, SIGINT or SIGHUP, then takes all hooks off.
+///
+/// # Errors
+/// [`RunError`], each in one line with what to do.
+pub fn run(options: &RunOptions) -> Result<(), RunError> {
+    // First of all, so that a signal during the start is not missed: it waits in the descriptor.
+    let signals = signals()?;
+    let config = config(options)?;
+    let truth = match &options.truth {
+        Some(file) => Truth::from_json(&read(file)?)?,
+        None => Truth::default(),
+    };
+    let mut notes: Vec<String> = truth.warnings.iter().map(ToString::to_string).collect();
+    let key = match &options.store {
+        Some(folder) => store::key(folder)?,
+        None => [0; 16],
+    };
+    let mut settings = Settings::new(Detector::new(&truth, Data::built_in()?)?);
+    settings.loopback = options.loopback || config.loopback;
+    settings.users = config.users.clone();
+    settings.alerts = config.policy(key);
+
+    let packages = options.sysroot.join("data/system/packages.list");
+    let mut flows = Flows::new(Pipeline::new(settings), packages, sinks(options.json));
+    notes.extend(flows.refresh_apps());
+
+    let attach = options.attach.map(|attach| match attach {
+        Attach::Perf => AttachPath::Perf,
+        Attach::Tracefs => AttachPath::Tracefs,
+    });
+    let mut session = Session::start(&Options { attach, libraries: options.libraries.clone() })?;
+    let count = session.libraries().len();
+    let libraries = if count == 1 { "1 library".to_owned() } else { format!("{count} libraries") };
+    say(
+        Severity::Info,
+        &format!(
+            "watching {libraries} with TLS (hooked by {}); nothing yet is not all clear",
+            session.attach_path().name()
+        ),
+    );
+    for note in notes {
+        say(Severity::Info, &note);
+    }
+    let watched = watch(&mut session, &mut flows, &signals);
+    // Whatever ended it: hooks come off.
+    let stopped = session.stop();
+    watched?;
+    Ok(stopped?)
+}
+
+/// How soon to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Records come: look again in a moment. How many passes brought nothing.
+    Awake(u32),
+    /// The doorbell is on; a record that just missed it would be here after [`SETTLE`].
+    Settling,
+    /// Nothing to do until somebody rings.
+    Asleep,
+}
+
+/// Between two passes while records come.
+const NAP: Duration = Duration::from_millis(1);
+/// Passes without a record before going to sleep.
+const QUIET_PASSES: u32 = 5;
+/// See [`Session::set_asleep`].
+const SETTLE: Duration = Duration::from_millis(10);
+/// Between two looks at which CPUs and processes are still there; only when woken anyway.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// What a descriptor of the loop stands for.
+const SIGNAL: u64 = 0;
+const MAPPING: u64 = 1;
+const DOORBELL: u64 = 2;
+
+fn watch(session: &mut Session, flows: &mut Flows, signals: &SignalFd) -> Result<(), RunError> {
+    let mut epoll = wait_on(session, signals)?;
+    let mut order = Order::new(Limits::default());
+    let mut pace = Pace::Awake(0);
+    let mut looked = Instant::now();
+    let mut ready = [EpollEvent::empty(); 16];
+    loop {
+        let timeout = match pace {
+            Pace::Awake(_) => timeout(NAP),
+            Pace::Settling => timeout(SETTLE),
+            Pace::Asleep => EpollTimeout::NONE,
+        };
+        let count = match epoll.wait(&mut ready, timeout) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(source) => return Err(RunError::Call { call: "epoll_wait", source }),
+        };
+        let is_ready = |what| ready.iter().take(count).any(|event| event.data() == what);
+        if is_ready(SIGNAL) && matches!(signals.read_signal(), Ok(Some(_))) {
+            break;
+        }
+        let (rang, mapped) = (is_ready(DOORBELL), is_ready(MAPPING));
+        if mapped {
+            let new = session.follow_mappings();
+            if new > 0 {
+                say(
+                    Severity::Info,
+                    &format!("watching {} libraries with TLS, {new} new", session.libraries().len()),
+                );
+            }
+        }
+
+        let pass = session.drain(&mut |pass, event| order.push(pass, event));
+        order.end_pass(pass.number, flows);
+        if let Some(error) = flows.take_failure() {
+            // A reader of the alerts that goes away ends the watch as Ctrl-C would.
+            return if is_reader_gone(&error) { Ok(()) } else { Err(RunError::Write(error)) };
+        }
+        let busy = pass.records > 0 || order.is_waiting();
+        pace = match pace {
+            _ if busy || rang => {
+                if !matches!(pace, Pace::Awake(_)) {
+                    session.set_asleep(false)?;
+                }
+                Pace::Awake(0)
+            }
+            Pace::Awake(quiet) if quiet < QUIET_PASSES => Pace::Awake(quiet.saturating_add(1)),
+            Pace::Awake(_) => {
+                flows.pause();
+                session.set_asleep(true)?;
+                Pace::Settling
+            }
+            Pace::Settling | Pace::Asleep => Pace::Asleep,
+        };
+
+        if pace != Pace::Asleep && looked.elapsed() >= HOUSEKEEPING {
+            looked = Instant::now();
+            for process in order.processes() {
+                if !flows::is_alive(process) {
+                    order.end_process(process, flows);
+                }
+            }
+            if session.follow_cpus()? {
+                epoll = wait_on(session, signals)?;
+            }
+        }
+    }
+    // What was sent up to now is still told.
+    let pass = session.drain(&mut |pass, event| order.push(pass, event));
+    order.end_pass(pass.number, flows);
+    order.end_all(flows);
+    match flows.take_failure() {
+        Some(error) if !is_reader_gone(&error) => Err(RunError::Write(error)),
+        _ => Ok(()),
+    }
+}
+
+fn timeout(duration: Duration) -> EpollTimeout {
+    EpollTimeout::try_from(duration).unwrap_or(EpollTimeout::ZERO)
+}
+
+fn wait_on(session: &Session, signals: &SignalFd) -> Result<Epoll, RunError> {
+    let failed = |source| RunError::Call { call: "epoll", source };
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
+    epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).map_err(failed)?;
+    for fd in session.mapping_watches() {
+        epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, MAPPING)).map_err(failed)?;
+    }
+    for fd in session.doorbells() {
+        epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL)).map_err(failed)?;
+    }
+    Ok(epoll)
+}
+
+/// The signals that end the watch, as a descriptor.
+fn signals() -> Result<SignalFd, RunError> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(|source| RunError::Call { call: "pthread_sigmask", source })?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|source| RunError::Call { call: "signalfd", source })
+}
+
+/// The configuration: a file that was named must be right, the default one may be absent.
+fn config(options: &RunOptions) -> Result<Config, RunError> {
+    let file = match &options.config {
+        Some(file) => file.clone(),
+        None => match cli::config_file() {
+            file if file.exists() => file,
+            _ => return Ok(Config::default()),
+        },
+    };
+    Config::parse(&read(&file)?).map_err(|source| RunError::Config { file, source })
+}
+
+fn read(file: &Path) -> Result<String, RunError> {
+    fs::read_to_string(file).map_err(|source| RunError::Read { file: file.to_owned(), source })
+}
+
+/// Where alerts go.
+fn sinks(json: bool) -> Vec<Box<dyn Sink>> {
+    #[cfg(target_os = "android")]
+    let lines: Box<dyn Sink> = Box::new(sink::Log);
+    #[cfg(not(target_os = "android"))]
+    let lines: Box<dyn Sink> = Box::new(sink::Lines(io::stderr()));
+    let mut sinks = vec![lines];
+    if json {
+        sinks.push(Box::new(Json(io::stdout())));
+    }
+    sinks
+}
+
+/// A line about the watch itself. Nothing can be done when stderr is gone.
+fn say(severity: Severity, line: &str) {
+    #[cfg(target_os = "android")]
+    sink::log_line(severity, line);
+    #[cfg(not(target_os = "android"))]
+    {
+        let mut text = Vec::new();
+        let _ = sink::write_line(&mut text, severity, line);
+        let _ = io::stderr().write_all(&text);
+    }
+}
