@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use browser::Browser;
+use ndk_build::run::Run;
 use telltale::report::input::{FIELDS, Input};
 use telltale::report::{Sources, page};
 
@@ -235,5 +236,64 @@ fn without_a_root_manager_the_module_page_says_so() {
         assert!(said.as_str().unwrap().contains(expected), "{expected}: {said}");
         assert!(browser.evaluate("window.asked").as_str().unwrap().contains("telltale report --data"));
         browser.call("Page.removeScriptToEvaluateOnNewDocument", id);
+    }
+}
+
+/// The accessibility checker, by version and hash.
+const AXE: (&str, &str) = (
+    "axe-core@4.14.1",
+    "1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b734f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5",
+);
+
+/// Its script; `None` when it is not here and cannot be fetched.
+fn axe() -> Option<String> {
+    let (wanted, hash) = AXE;
+    let file = out().join(format!("{}.tgz", wanted.replace('@', "-")));
+    if !file.is_file() {
+        ndk_build::run::find_program("npm")?;
+        Run::new("npm").args(["pack", "--silent", wanted]).dir(out()).output().ok()?;
+    }
+    let sum = Run::new("sha512sum").arg(&file).output().unwrap();
+    assert_eq!(
+        sum.split_whitespace().next(),
+        Some(hash),
+        "{} is another file than was pinned",
+        file.display()
+    );
+    Some(Run::new("tar").arg("-xzOf").arg(&file).arg("package/axe.min.js").output().unwrap())
+}
+
+#[test]
+fn the_accessibility_checker_finds_nothing_serious() {
+    let Some((mut browser, _alone)) = browser("accessibility") else { return };
+    let Some(script) = axe() else {
+        eprintln!("skipped: accessibility: {} is not in target/page and npm cannot fetch it", AXE.0);
+        return;
+    };
+    for (name, lines) in [("none", String::new()), ("many", findings::lines(400) + &findings::other_lines())]
+    {
+        let file = write_page(&format!("findings-axe-{name}.html"), &lines);
+        for (width, theme) in [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")] {
+            browser.screen(width, 800, theme);
+            browser.open(&file);
+            browser.evaluate(&format!("{script};0"));
+            let passed = browser.evaluate("axe.run().then((all) => all.passes.length)");
+            assert!(passed.as_u64().unwrap() > 15, "only {passed} rules looked at anything");
+            for opened in [false, true] {
+                if opened {
+                    browser.evaluate("document.querySelector('#rows button')?.click()");
+                }
+                let found = browser.evaluate(
+                    "axe.run().then((all) => all.violations.map((v) => [v.impact, v.id, v.nodes.slice(0, 3).map((n) => n.html)]))",
+                );
+                let found = found.as_array().unwrap();
+                let serious = |rule: &&serde_json::Value| rule[0] == "serious" || rule[0] == "critical";
+                let bad: Vec<_> = found.iter().filter(serious).collect();
+                assert!(bad.is_empty(), "{name}, {width} {theme}, proof open {opened}: {bad:#?}");
+                for rule in found {
+                    eprintln!("accessibility, {}: {} {}", rule[0], rule[1], rule[2][0]);
+                }
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod class;
+pub mod evidence;
 mod json;
 mod kinds;
 mod ledger;

@@ -1,0 +1,218 @@
+//! Evidence as a whole: secrets planted in every place of a request are looked for in everything that was kept.
+
+use std::io::Write as _;
+
+use base64::Engine as _;
+use serde_json::{Map, Value};
+
+use super::store::{files, read};
+use super::*;
+use crate::app::AppTable;
+use crate::leak::{Crypt, Data, Detector, Truth};
+use crate::pipeline::{Pipeline, Settings};
+use crate::stream::Chunk;
+use crate::wire::Connection;
+
+/// What every planted secret begins with; a number follows.
+const PLANTED: &str = "S3CR3T";
+const IMEI: &str = "490154203237518";
+
+fn truth() -> Truth {
+    Truth::from_json(include_str!("../../../tests/samples/device_truth.json")).unwrap()
+}
+
+/// Sends each request on its own connection through the pipeline into evidence at `dir`.
+fn keep(dir: &Path, limits: Limits, requests: &[Vec<u8>]) {
+    let evidence = Evidence::open(dir, limits, Map::new(), 1_795_255_200_123).unwrap();
+    let mut settings = Settings::new(Detector::new(&truth(), Data::built_in().unwrap()).unwrap());
+    settings.observer = Some(Box::new(evidence.clone()));
+    let mut pipeline = Pipeline::new(settings);
+    for request in requests {
+        let mut flow = Flow::new(AppTable::new().named("com.example.app", 10_123), Crypt::Tls);
+        flow.host = Some("sa.api.intl.miui.com".into());
+        let id = pipeline.open(flow);
+        pipeline.push(id, Chunk::Bytes(request), 1_795_255_200_123);
+        pipeline.close(id, 1_795_255_200_123);
+    }
+    evidence.sync().unwrap();
+    assert!(evidence.take_error().is_none() && !evidence.is_pending());
+}
+
+fn kept(dir: &Path) -> Vec<Map<String, Value>> {
+    let mut records = Vec::new();
+    for file in files(dir).unwrap() {
+        for line in read(&file).unwrap().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            records.push(serde_json::from_slice(line).unwrap());
+        }
+    }
+    records
+}
+
+/// The first record with that text under that name.
+fn find<'r>(records: &'r [Map<String, Value>], name: &str, text: &str) -> &'r Map<String, Value> {
+    records.iter().find(|record| record.get(name).is_some_and(|value| value == text)).unwrap()
+}
+
+fn request(target: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: sa.api.intl.miui.com\r\n{headers}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// A telemetry request as the samples have it: JSON in gzip in base64 in a form.
+fn telemetry(target: &str, headers: &str, event: &Value, more: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(Value::Array(vec![event.clone()]).to_string().as_bytes()).unwrap();
+    let coded = STANDARD.encode(encoder.finish().unwrap());
+    let coded = coded.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let headers = format!("Content-Type: application/x-www-form-urlencoded\r\n{headers}");
+    request(target, &headers, format!("crc=-510468515&gzip=1&data_list={coded}{more}").as_bytes())
+}
+
+fn event(more: &[(&str, Value)]) -> Value {
+    let mut properties = Map::from_iter([
+        ("url".to_owned(), "https://clinic.example.org/hiv-test?id=12".into()),
+        ("imei".to_owned(), IMEI.into()),
+    ]);
+    properties.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    json!({"type": "track", "event": "visit_page", "distinct_id": "a5edad80-d9d1-4c54-aa77-739dc3d2bee8", "lib": {"$lib": "Android"}, "properties": properties})
+}
+
+const FORM: &str = "/sa?project=global_browser_mini&r=PT";
+
+#[test]
+fn no_planted_secret_is_kept_in_any_form() {
+    let json = "Content-Type: application/json\r\n";
+    let mut number = 0;
+    let mut plant = || {
+        number += 1;
+        format!("{PLANTED}{number:02}x")
+    };
+    let requests = [
+        telemetry(
+            FORM,
+            &format!("Cookie: sid={}; a=b\r\nAuthorization: Bearer {}\r\n", plant(), plant()),
+            &event(&[]),
+            "",
+        ),
+        telemetry(
+            FORM,
+            &format!("X-Auth-Token: {}\r\nX-Api-Key: {}\r\nX-Session: {}\r\n", plant(), plant(), plant()),
+            &event(&[]),
+            "",
+        ),
+        telemetry(
+            FORM,
+            &format!("Referer: https://ana:{}@a.example/?token={}\r\n", plant(), plant()),
+            &event(&[]),
+            "",
+        ),
+        telemetry(
+            &format!("{FORM}&access_token={}", plant()),
+            "",
+            &event(&[]),
+            &format!("&password={}", plant()),
+        ),
+        telemetry(FORM, "", &event(&[("access_token", plant().into())]), ""),
+        telemetry(
+            FORM,
+            "",
+            &event(&[("back", format!("https://ana:{}@a.example/in?code={}", plant(), plant()).into())]),
+            "",
+        ),
+        telemetry(FORM, "", &event(&[("message", format!("dear ana, {}", plant()).into())]), ""),
+        telemetry(FORM, "", &event(&[("inner", json!({"passwd": plant()}).to_string().into())]), ""),
+        request(
+            "/log",
+            json,
+            format!(r#"{{"imei":"{IMEI}","token":"{}","pin":"{}"}}"#, plant(), plant()).as_bytes(),
+        ),
+        request(
+            "/log",
+            json,
+            format!(r#"{{"message":"{}","imei":"{IMEI}","auth":{{"deep":["{}"]}}}}"#, plant(), plant())
+                .as_bytes(),
+        ),
+        request(
+            "/token",
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            format!("grant_type=refresh&device={IMEI}&x={}", plant()).as_bytes(),
+        ),
+        request(&format!("/p?imei={IMEI}&session={}", plant()), "", b""),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    // Small segments: what was rotated is looked through as well.
+    keep(dir.path(), Limits { segment: 6000, ..Limits::default() }, &requests);
+    assert!(files(dir.path()).unwrap().len() > 1);
+
+    let records = kept(dir.path());
+    let of_type = |name: &str| records.iter().filter(|record| record["type"] == name).count();
+    assert_eq!(of_type("message"), requests.len());
+    assert!(of_type("finding") >= requests.len());
+    assert!(records.iter().filter(|record| record.contains_key("request")).count() >= 8);
+    for record in &records {
+        let text = Value::Object(record.clone()).to_string();
+        assert!(!text.contains(PLANTED), "{text}");
+        // And nothing that the peeler could bring to light again.
+        let Some(text) = record.get("request").and_then(|request| request["text"].as_str()) else { continue };
+        let mut messages = Vec::new();
+        let mut connection = Connection::new(crate::wire::Limits::default());
+        connection.push(Chunk::Bytes(text.as_bytes()), &mut messages);
+        connection.push(Chunk::End, &mut messages);
+        for message in messages {
+            let tree = crate::unwrap::peel(&message, &Protocols::builtin(), &unwrap::Limits::default());
+            assert!(!format!("{tree:?}").contains(PLANTED));
+            for node in &tree.nodes {
+                if let Content::Bytes(bytes) = &node.content {
+                    assert!(!String::from_utf8_lossy(bytes).contains(PLANTED), "{text}");
+                }
+            }
+        }
+    }
+    assert!(verify::verify(dir.path()).unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_clean_telemetry_request_is_kept_whole_and_every_value_is_where_it_is_said_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = telemetry(FORM, "User-Agent: Dalvik/2.1.0\r\n", &event(&[]), "");
+    keep(dir.path(), Limits::default(), std::slice::from_ref(&sent));
+    let records = kept(dir.path());
+    let message = find(&records, "type", "message");
+    assert_eq!(message["request"]["removed"], json!([]));
+    assert_eq!(message["request"]["kept_sha256"], message["captured"]["sha256"]);
+    let text = message["request"]["text"].as_str().unwrap();
+    let body = &sent[sent.windows(4).position(|four| four == b"\r\n\r\n").unwrap()..];
+    assert!(text.as_bytes().ends_with(body));
+    let url = find(&records, "kind", "visited_url");
+    assert_eq!(url["label"].as_str(), Some("com.example.app"));
+    let layers = message["layers"].as_array().unwrap();
+    assert!(layers.iter().any(
+        |layer| layer["step"] == "gzip" && layer["sha256"].as_str().is_some_and(|hash| hash.len() == 64)
+    ));
+    assert!(layers.iter().any(|layer| layer["n"] == url["layer"]));
+    let range = url["range"].as_array().unwrap();
+    assert_eq!(range[1].as_u64().unwrap() - range[0].as_u64().unwrap(), 41);
+    assert!(url.get("around").is_none());
+}
+
+#[test]
+fn of_anything_else_only_the_surroundings_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "w".repeat(500);
+    let body = format!(r#"{{"left":"{long}","imei":"{IMEI}","right":"{long}"}}"#);
+    keep(
+        dir.path(),
+        Limits::default(),
+        &[request("/log", "Content-Type: application/json\r\n", body.as_bytes())],
+    );
+    let records = kept(dir.path());
+    let message = find(&records, "type", "message");
+    assert_eq!(message["withheld"], "no telemetry protocol was recognised");
+    let finding = find(&records, "kind", "imei");
+    let around = finding["around"].as_str().unwrap();
+    assert_eq!(around.len(), IMEI.len() + 64);
+    assert!(around.contains(IMEI));
+}
