@@ -10,44 +10,12 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 use telltale::{
-    app::App,
+    app::AppTable,
     leak::{Context, Crypt, Data, Detector, Finding, Kind, Severity, Truth, Witness},
-    place::Host,
+    place::Domains,
     unwrap::{Limits, Protocols, peel},
     wire::{Message, Protocol},
 };
-
-/// Roles as the package list has them, for the samples' apps.
-fn app(name: &str) -> App {
-    let role = match name {
-        "com.android.browser"
-        | "com.mi.globalbrowser"
-        | "com.mi.globalbrowser.mini"
-        | "org.mozilla.firefox" => "browser",
-        "com.miui.analytics" => "telemetry",
-        "com.mi.globalTrendNews" | "com.mi.android.globalminusscreen" => "news",
-        "com.xiaomi.account" => "account",
-        _ => "",
-    };
-    App {
-        name: name.into(),
-        packages: vec![name.into()],
-        role: (!role.is_empty()).then(|| role.into()),
-        vendor: name.contains("mi").then(|| "Xiaomi".into()),
-        ..App::default()
-    }
-}
-
-fn host(name: &str) -> Host {
-    let role = match name {
-        "sa.api.intl.miui.com" => "analytics_sensors",
-        "tracking.intl.miui.com" => "analytics_tracking",
-        "data.mistat.xiaomi.com" => "analytics_mistat",
-        _ => "",
-    };
-    let owner = (name.ends_with("miui.com") || name.ends_with("xiaomi.com")).then(|| "Xiaomi".into());
-    Host { name: name.into(), role: (!role.is_empty()).then(|| role.into()), owner, ..Host::default() }
-}
 
 fn message(request: &Value) -> Message {
     let text = |key: &str| request[key].as_str().unwrap_or_default().to_owned();
@@ -80,7 +48,8 @@ fn examine(detector: &Detector, protocols: &Protocols, sample: &Value) -> Vec<Fi
     let request = &sample["request"];
     let message = message(request);
     let tree = peel(&message, protocols, &Limits::default());
-    let (app, host) = (app(sample["app"].as_str().unwrap()), host(request["host"].as_str().unwrap()));
+    let app = AppTable::new().named(sample["app"].as_str().unwrap(), 10_123);
+    let host = Domains::built_in().host(request["host"].as_str().unwrap());
     let crypt = if sample["layer"].as_str().unwrap().starts_with("plain") { Crypt::None } else { Crypt::Tls };
     let context = Context { app: &app, host: Some(&host), crypt, now_ms: 1_588_291_200_000 };
     detector.examine(&context, &message, &tree)

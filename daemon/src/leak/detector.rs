@@ -690,27 +690,7 @@ fn spoken(name: &str, needle: &super::needles::Needle) -> String {
     }
 }
 
-/// Kinds whose values name the phone or its owner, and which the truth can tell better.
+/// Kinds whose values name the phone, its owner or the network it is in, and which the truth can tell better.
 fn is_device_kind(kind: Kind) -> bool {
-    use Kind::{
-        Account, AdId, AndroidId, DeviceIds, Iccid, Imei, Imsi, Mac, Meid, PersistentId, PhoneNumber, Serial,
-        WifiBssid, WifiName,
-    };
-    matches!(
-        kind,
-        Account
-            | AdId
-            | AndroidId
-            | DeviceIds
-            | Iccid
-            | Imei
-            | Imsi
-            | Mac
-            | Meid
-            | PersistentId
-            | PhoneNumber
-            | Serial
-            | WifiBssid
-            | WifiName
-    )
+    judge::is_identifier(kind) || matches!(kind, Kind::WifiBssid | Kind::WifiName)
 }

@@ -114,7 +114,8 @@ pub(crate) fn join(findings: &mut [Finding]) {
     }
 }
 
-fn is_identifier(kind: Kind) -> bool {
+/// Kinds whose values stay with the phone or its owner.
+pub(crate) fn is_identifier(kind: Kind) -> bool {
     use Kind::{
         Account, AdId, AndroidId, DeviceIds, Iccid, Imei, Imsi, Mac, Meid, PersistentId, PhoneNumber, Serial,
     };

@@ -11,7 +11,8 @@ const PROSE_SPACES: usize = 4;
 /// This many keys of forms people fill in make a body such a form.
 const FORM_KEYS: usize = 2;
 /// App roles in which people write.
-const WRITING_ROLES: &[&str] = &["chat", "messenger", "messages", "mail", "social", "notes", "keyboard"];
+const WRITING_ROLES: &[&str] =
+    &["chat", "messenger", "messages", "messaging", "mail", "social", "notes", "keyboard"];
 
 /// What is known of a message in this respect.
 #[derive(Debug)]
