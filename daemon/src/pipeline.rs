@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    alert::{Alert, Ledger, Network, Policy},
+    alert::{Alert, Ledger, Network, Policy, quieten},
     app::App,
     leak::{Context, Crypt, Detector},
     place::{Domains, Host, ip::IpData},
@@ -310,7 +310,8 @@ impl Pipeline {
             let (host, host_from) = host(&settings.domains, flow, message);
             let tree = peel(message, &settings.protocols, &settings.unwrap);
             let context = Context { app: &flow.app, host: host.as_ref(), crypt: flow.crypt, now_ms };
-            let findings = settings.detector.examine(&context, message, &tree);
+            let mut findings = settings.detector.examine(&context, message, &tree);
+            findings.iter_mut().for_each(|finding| quieten(finding, message, &tree));
             self.counts.findings = self.counts.findings.saturating_add(findings.len() as u64);
             let network = flow.peer.and_then(|peer| network(settings.addresses.as_ref()?, peer.ip()));
             let mut alerts: Vec<Alert> = findings

@@ -355,7 +355,7 @@ impl Watch {
                 .iter()
                 .filter(|alert| alert.get("uid").and_then(Value::as_u64) == Some(actor.uid.into()))
             {
-                if !matches!(alert.get("severity").and_then(Value::as_str), Some("info" | "debug")) {
+                if !matches!(alert.get("severity").and_then(Value::as_str), Some("I" | "D")) {
                     wrong.push(format!(
                         "{}: an alert where there is nothing to tell: {alert}",
                         actor.sample.name

@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 
-use super::{Alert, asked_name, crypt_name, severity_name, text::harmless_json, witness_name};
+use crate::app::NO_UID;
+
+use super::{Alert, asked_name, crypt_name, letter, text::harmless_json, witness_name};
 
 /// The fields in their order. An absent field is left out.
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
-    severity: &'a str,
+    severity: char,
     kind: &'a str,
     value: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -22,8 +24,10 @@ struct Line<'a> {
     app_version: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     packages: &'a [String],
-    uid: u32,
-    user: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<u32>,
     #[serde(skip_serializing_if = "is_zero")]
     pid: u32,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -75,9 +79,10 @@ impl Alert {
         let finding = &self.finding;
         let host = self.host.as_ref();
         let network = self.network.as_ref();
+        let uid = (self.app.uid != NO_UID).then_some(&self.app);
         let line = Line {
             time: time(self.time_ms),
-            severity: severity_name(finding.severity),
+            severity: letter(finding.severity),
             kind: finding.kind.name(),
             value: &finding.value,
             form: finding.form.as_deref(),
@@ -87,8 +92,8 @@ impl Alert {
             app: &self.app.name,
             app_version: self.app.version.as_deref(),
             packages: &self.app.packages,
-            uid: self.app.uid,
-            user: self.app.user,
+            uid: uid.map(|app| app.uid),
+            user: uid.map(|app| app.user),
             pid: self.app.pid,
             process: &self.app.process,
             sender: finding.sender.as_deref(),

@@ -7,7 +7,10 @@ use super::{
     text::{pair, word},
     witness_name,
 };
-use crate::leak::{Asked, Crypt};
+use crate::{
+    app::NO_UID,
+    leak::{Asked, Crypt},
+};
 
 /// The most characters of a name in the sentence.
 const MAX_NAME: usize = 80;
@@ -40,7 +43,9 @@ impl Alert {
             out.push_str(&format!(" as {}", word(form, MAX_NAME)));
         }
         out.push_str(&format!(" to {}", self.destination()));
-        out.push_str(&format!(": \"{}\"", mask::mask(words.mask, &finding.value)));
+        if !finding.value.is_empty() {
+            out.push_str(&format!(": \"{}\"", mask::mask(words.mask, &finding.value)));
+        }
         if self.count > 1 {
             out.push_str(" and others");
         }
@@ -100,7 +105,9 @@ impl Alert {
         if let Some(sender) = finding.sender.as_ref().filter(|sender| **sender != self.app.name) {
             pair(&mut out, "sender", sender);
         }
-        pair(&mut out, "uid", &self.app.uid.to_string());
+        if self.app.uid != NO_UID {
+            pair(&mut out, "uid", &self.app.uid.to_string());
+        }
         if self.host_is_content() {
             if let Some(host) = &self.host {
                 pair(&mut out, "host", &mask::host(&host.name));

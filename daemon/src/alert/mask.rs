@@ -95,7 +95,7 @@ fn unquoted(text: &str) -> String {
 
 fn key(text: &str) -> String {
     let (name, index) = text.split_at_checked(text.find('[').unwrap_or(text.len())).unwrap_or((text, ""));
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$' | '@');
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$' | '@' | '#');
     let digits = name.chars().filter(char::is_ascii_digit).count();
     let is_name = name.len() <= 40 && name.chars().all(allowed) && digits <= MAX_DIGITS;
     let is_index = index.chars().all(|c| c.is_ascii_digit() || matches!(c, '[' | ']' | '*'));

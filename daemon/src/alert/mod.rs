@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod class;
+mod damage;
 pub mod evidence;
 mod json;
 mod kinds;
@@ -21,6 +22,8 @@ use sha2::{Digest as _, Sha256};
 pub use kinds::{Mask, Words, explain, words};
 pub use ledger::{Ledger, Mute, Policy};
 pub use text::pieces;
+
+pub(crate) use damage::quieten;
 
 use crate::{
     app::App,
@@ -155,23 +158,13 @@ impl Alert {
     }
 }
 
-/// The letter of a severity, as logcat shows it.
+/// The letter of a severity, as logcat and JSON show it.
 pub fn letter(severity: Severity) -> char {
     match severity {
         Severity::Debug => 'D',
         Severity::Info => 'I',
         Severity::Warn => 'W',
         Severity::Error => 'E',
-    }
-}
-
-/// The name of a severity in JSON and in the configuration.
-pub fn severity_name(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Debug => "debug",
-        Severity::Info => "info",
-        Severity::Warn => "warn",
-        Severity::Error => "error",
     }
 }
 

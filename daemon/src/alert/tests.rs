@@ -115,7 +115,7 @@ fn the_json_has_the_fields_of_the_design_and_leaves_out_what_is_absent() {
     );
     assert_eq!(json["value"], "divorce lawyer near me");
     assert_eq!(json["time"], "2026-11-21T10:00:00.123Z");
-    assert_eq!(json["severity"], "warn");
+    assert_eq!(json["severity"], "W");
     assert_eq!(json["attr"], "uid:packages.list host:sni");
     assert_eq!(json["raw_sha256"], "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5");
     let mut full = finding(Kind::Imei, "490154203237518");

@@ -7,6 +7,9 @@ mod uid;
 pub use table::AppTable;
 pub use uid::{app_id, user};
 
+/// The uid of an app of which only the name is known; what Linux itself calls no uid (`(uid_t)-1`).
+pub const NO_UID: u32 = u32::MAX;
+
 /// The app a message is attributed to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct App {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 
 use super::{
-    App,
+    App, NO_UID,
     uid::{self, Kind, Uids},
 };
 
@@ -188,7 +188,7 @@ impl AppTable {
             role: known.and_then(|known| known.role.clone()),
             vendor: known.and_then(|known| known.vendor.clone()),
             packages: if name.contains('.') { vec![name.to_owned()] } else { Vec::new() },
-            user: uid::user(uid),
+            user: if uid == NO_UID { 0 } else { uid::user(uid) },
             name: name.to_owned(),
             uid,
             ..App::default()

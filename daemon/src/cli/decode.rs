@@ -13,7 +13,7 @@ use crate::{
         Alert, Policy,
         sink::{Json, Lines, Sink, is_reader_gone},
     },
-    app::AppTable,
+    app::{AppTable, NO_UID},
     leak::{self, Crypt, Data, Detector, Severity, Truth},
     pipeline::{Flow, Observer, Pipeline, Settings},
     store,
@@ -80,7 +80,7 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
 
     let app = options.app.as_deref().unwrap_or("unknown");
     let mut flow =
-        Flow::new(AppTable::new().named(app, 0), if options.plain { Crypt::None } else { Crypt::Tls });
+        Flow::new(AppTable::new().named(app, NO_UID), if options.plain { Crypt::None } else { Crypt::Tls });
     if let Some(host) = &options.host {
         (flow.host, flow.host_from) = (Some(host.to_ascii_lowercase()), "given".to_owned());
     }
