@@ -164,7 +164,8 @@ impl Connection {
     fn step(&mut self, bytes: &[u8], out: &mut Vec<Message>) -> (usize, Option<Vec<u8>>) {
         match &mut self.state {
             State::Seek(seek) => {
-                let carry = match seek.push(bytes, self.limits, out) {
+                let (used, found) = seek.push(bytes, self.limits, out);
+                let carry = match found {
                     None => None,
                     Some(Found::Request(carry)) => {
                         self.state = State::Http1(Box::new(Http1::new(self.limits)));
@@ -175,7 +176,7 @@ impl Connection {
                         Some(frames)
                     }
                 };
-                (bytes.len(), carry)
+                (used, carry)
             }
             State::H2(h2) => h2.push(bytes, out),
             State::WebSocket(socket) => {
@@ -193,7 +194,8 @@ impl Connection {
                     Next::Stay => None,
                     Next::Replay(held) => Some(held),
                     Next::Lost(held) => {
-                        self.state = State::Seek(Seek { host, after_gap: true, ..Seek::default() });
+                        let after_gap = http.proven();
+                        self.state = State::Seek(Seek { host, after_gap, ..Seek::default() });
                         Some(held)
                     }
                     Next::Tunnel => {
@@ -221,9 +223,15 @@ impl Connection {
 }
 
 impl Seek {
-    /// Takes all bytes; gives back those that a known protocol starts with.
-    fn push(&mut self, bytes: &[u8], limits: Limits, out: &mut Vec<Message>) -> Option<Found> {
-        self.held.extend_from_slice(bytes);
+    /// Takes bytes and says how many; gives back those that a known protocol starts with.
+    fn push(&mut self, bytes: &[u8], limits: Limits, out: &mut Vec<Message>) -> (usize, Option<Found>) {
+        // No more than the limit at a time, so that the messages do not depend on how the bytes were cut.
+        let room = limits.raw.max(64).saturating_sub(self.held.len()).max(1).min(bytes.len());
+        self.held.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        (room, self.recognise(limits, out))
+    }
+
+    fn recognise(&mut self, limits: Limits, out: &mut Vec<Message>) -> Option<Found> {
         if self.at_start {
             if PREFACE.starts_with(&self.held) && self.held.len() < PREFACE.len() {
                 return None;
@@ -237,9 +245,12 @@ impl Seek {
                 Looks::Open => return None,
                 Looks::No => {}
             }
+            // Hand over as soon as a method and a blank are there: the parser gives back what is no request line.
+            if http1::shows_method(&self.held) {
+                return Some(Found::Request(std::mem::take(&mut self.held)));
+            }
             if http1::could_be_request(&self.held) {
-                // Hand over as soon as a method and a blank are there: the parser gives back what is no request line.
-                return self.held.contains(&b' ').then(|| Found::Request(std::mem::take(&mut self.held)));
+                return None;
             }
             self.at_start = false;
         }
@@ -250,10 +261,10 @@ impl Seek {
         }
         // A version cut in two must be found with the next bytes.
         self.searched = self.held.len().saturating_sub(12);
-        while self.held.len() >= limits.raw.max(1) {
+        if self.held.len() >= limits.raw.max(64) {
             let keep = http1::unfinished_request(&self.held);
             let keep = if keep == 0 { self.held.len() } else { keep };
-            let tail = self.held.split_off(keep.min(limits.raw.max(1)));
+            let tail = self.held.split_off(keep);
             self.emit_all(false, out);
             self.held = tail;
             self.searched = 0;

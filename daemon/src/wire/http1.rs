@@ -116,6 +116,8 @@ pub(super) struct Http1 {
     upgrade: Option<String>,
     deflate: bool,
     rest: Rest,
+    /// A request line was read: it is this protocol.
+    proven: bool,
     /// The last host asked, which is that of bytes that cannot be placed.
     last_host: Option<String>,
 }
@@ -135,8 +137,14 @@ impl Http1 {
             upgrade: None,
             deflate: false,
             rest: Rest::Whole,
+            proven: false,
             last_host: None,
         }
+    }
+
+    /// Whether any request was seen.
+    pub(super) fn proven(&self) -> bool {
+        self.proven
     }
 
     /// The host of the last request.
@@ -296,8 +304,15 @@ impl Http1 {
             None => (bytes, false),
         };
         let room = limit.saturating_sub(self.line.len());
-        self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
-        self.line_cut |= piece.len() > room;
+        // First what there is room for: an overlong line may turn out to be no request, and then no byte of it is dropped.
+        let (piece, complete) = match piece.get(..room) {
+            Some(fits) if room > 0 && fits.len() < piece.len() => (fits, false),
+            _ => (piece, complete),
+        };
+        match room {
+            0 => self.line_cut = true,
+            _ => self.line.extend_from_slice(piece),
+        }
         if self.phase == Phase::RequestLine && !self.may_be_request() {
             return (piece.len(), self.lost());
         }
@@ -312,7 +327,8 @@ impl Http1 {
 
     /// An unknown method is waited for only as long as the line is short: it may be another protocol's text.
     fn may_be_request(&self) -> bool {
-        could_be_request(&self.line) && (self.line.len() < LINE_MAX || starts_with_method(&self.line))
+        could_be_request(&self.line)
+            && (self.line.len() < LINE_MAX.min(self.limits.head) || starts_with_method(&self.line))
     }
 
     /// The sender paused: gives back what it held of a line that begins with no known method.
@@ -339,6 +355,7 @@ impl Http1 {
                     self.line = whole.to_vec();
                     return self.lost();
                 };
+                self.proven = true;
                 self.message.protocol = Protocol::Http1;
                 self.message.method = text_of(request.method);
                 self.message.target = text_of(request.target);
@@ -617,6 +634,14 @@ pub(super) fn could_be_request(bytes: &[u8]) -> bool {
     }
 }
 
+/// Whether the bytes may be the beginning of a request and show a whole method.
+pub(super) fn shows_method(bytes: &[u8]) -> bool {
+    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let line = bytes.get(start..).unwrap_or_default();
+    let end = line.iter().position(|b| matches!(b, b' ' | b'\t'));
+    end.and_then(|end| line.get(..end)).is_some_and(is_method)
+}
+
 /// Whether the bytes begin with a known method and a blank, or with the beginning of one.
 fn starts_with_method(bytes: &[u8]) -> bool {
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
@@ -634,7 +659,13 @@ pub(super) fn find_request(bytes: &[u8], from: usize) -> Option<usize> {
         let version = search.saturating_add(found);
         let end = version.saturating_add(9);
         let eol = matches!(bytes.get(end..)?, [b'\n', ..] | [b'\r', b'\n', ..]);
-        if eol && let Some(start) = method_before(bytes, version) {
+        // Only what the parser will take: else the two would hand it to each other for ever.
+        if eol
+            && let Some(start) = method_before(bytes, version)
+            && let Some(line) = bytes.get(start..end)
+            && could_be_request(line)
+            && RequestLine::parse(line, false).is_some()
+        {
             return Some(start);
         }
         search = version.saturating_add(1);

@@ -39,6 +39,8 @@ enum Phase {
     },
     /// A frame is looked for at the beginning of the next write.
     Lost,
+    /// What came without a gap before it was no frame: so is the rest, until the next gap.
+    Broken,
 }
 
 /// The parser of one direction of one connection.
@@ -90,8 +92,8 @@ impl WebSocket {
     }
 
     pub(super) fn idle(&self) -> bool {
-        let between =
-            matches!(&self.phase, Phase::Header(h) if h.is_empty()) || matches!(self.phase, Phase::Lost);
+        let between = matches!(&self.phase, Phase::Header(h) if h.is_empty())
+            || matches!(self.phase, Phase::Lost | Phase::Broken);
         between && self.message.is_none()
     }
 
@@ -111,7 +113,8 @@ impl WebSocket {
                     }
                     Read::Open => (need, None),
                     _ if self.proven => {
-                        self.lose(out);
+                        self.cut(out);
+                        self.phase = Phase::Broken;
                         (bytes.len(), None)
                     }
                     _ => {
@@ -131,6 +134,7 @@ impl WebSocket {
                 }
                 (take, None)
             }
+            Phase::Broken => (bytes.len(), None),
             Phase::Lost => {
                 if self.plausible(bytes) {
                     self.phase = Phase::Header(Vec::new());
@@ -162,6 +166,14 @@ impl WebSocket {
 
     pub(super) fn end(&mut self, out: &mut Vec<Message>) {
         self.cut(out);
+        if let Phase::Header(header) = &mut self.phase
+            && !self.proven
+            && !header.is_empty()
+        {
+            let body = std::mem::take(header);
+            let (host, body_len) = (self.host.clone(), body.len() as u64);
+            out.push(Message { host, body, body_len, end: End::Cut, ..Message::default() });
+        }
         self.phase = Phase::Header(Vec::new());
     }
 
@@ -209,7 +221,7 @@ impl WebSocket {
         let phase = usize::try_from(done % 4).unwrap_or_default();
         let mask = frame.mask.iter().copied().cycle().skip(phase);
         if message.broken {
-            message.size = message.size.saturating_add(bytes.len() as u64);
+            // What cannot be inflated has no size either.
         } else if message.compressed {
             let plain: Vec<u8> = bytes.iter().zip(mask).map(|(b, m)| b ^ m).collect();
             let inflater = self.inflater.get_or_insert_with(Inflater::new);
@@ -300,6 +312,9 @@ impl Frame {
                 _ => Read::Open,
             };
         };
+        if !first_fits(first) {
+            return Read::No;
+        }
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
         let masked = second & 0x80 != 0;
         let (length, rest) = match second & 0x7f {

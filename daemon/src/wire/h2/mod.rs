@@ -264,9 +264,9 @@ impl H2 {
 
     /// Bytes of a stream's body. A stream whose head was not seen has one that says so.
     fn content(&mut self, id: u32, bytes: &[u8], out: &mut Vec<Message>) {
+        self.make_room(id, out);
         let held = self.streams.values().map(Stream::held).fold(0, usize::saturating_add);
         let room = self.limits.held.saturating_sub(held);
-        self.make_room(id, out);
         let (limits, host) = (self.limits, &self.last_host);
         let stream = self.streams.entry(id).or_insert_with(|| Stream::headless(limits, host.clone()));
         stream.content(bytes, room, out);

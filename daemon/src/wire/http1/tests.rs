@@ -243,3 +243,9 @@ fn a_truncated_request_is_cut() {
     let all = messages(&[b"GET /a HTTP/1.1\r\nHost: h\r\nX-Ha"]);
     assert_eq!((all[0].host.as_deref(), all[0].end), (Some("h"), End::Cut));
 }
+
+#[test]
+fn a_request_line_with_control_bytes_is_raw_and_ends() {
+    let all = messages(&[b"POST / HTTP/1.1\r\n\r\nGET /\x01 HTTP/1.1\r\n\r\n"]);
+    assert_eq!((all.len(), all[1].protocol), (2, Protocol::Raw));
+}

@@ -1,0 +1,4 @@
+//! Fuzzes `wire::connection`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| telltale_fuzz::wire::connection(data));

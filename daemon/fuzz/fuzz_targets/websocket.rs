@@ -1,0 +1,4 @@
+//! Fuzzes `wire::websocket`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| telltale_fuzz::wire::websocket(data));

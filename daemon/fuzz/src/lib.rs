@@ -1,0 +1,3 @@
+//! What each fuzz target does with its input. A function here panics when a promise of the parser is broken.
+
+pub mod wire;
