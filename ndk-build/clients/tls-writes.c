@@ -12,7 +12,7 @@
  *     partial:N     SSL_MODE_ENABLE_PARTIAL_WRITE from now on
  *     threads:N:COUNT:SIZE  a thread each for connections N and N+1 writes COUNT times SIZE bytes
  *     free:N        SSL_free
- *     time:N:COUNT:SIZE  as write, COUNT times; prints `nanoseconds=` per call
+ *     time:N:COUNT:SIZE  as write, COUNT times; prints `nanoseconds=`, the median of a call
  *     stuck:N       a thread blocks inside SSL_write for good
  *     line          says `waiting` and reads a line from standard input
  *     exit          _exit at once, nothing freed
@@ -174,6 +174,11 @@ static double now(void) {
     return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
+static int by_size(const void *one, const void *other) {
+    double difference = *(const double *)one - *(const double *)other;
+    return (difference > 0) - (difference < 0);
+}
+
 int main(int argc, char **argv) {
     set_up();
     for (int i = 1; i < argc; i++) {
@@ -197,16 +202,19 @@ int main(int argc, char **argv) {
                 if (pthread_create(&threads[t], NULL, write_often, &tasks[t])) die("pthread_create");
             for (int t = 0; t < 2; t++) pthread_join(threads[t], NULL);
         } else if (!strcmp(name, "time")) {
-            double spent = 0;
             unsigned char *bytes = calloc(1, (size_t)c + 1);
+            double *spent = calloc((size_t)b + 1, sizeof *spent);
+            if (!bytes || !spent) die("calloc");
             for (long n = 0; n < b; n++) {
                 double before = now();
                 if (SSL_write(connections[a].client, bytes, (int)c) != c) die("time");
-                spent += now() - before;
+                spent[n] = now() - before;
                 if (n % 8 == 7) take(&connections[a]);
             }
+            qsort(spent, (size_t)b, sizeof *spent, by_size);
+            printf("nanoseconds=%.0f\n", spent[b / 2]);
             free(bytes);
-            printf("nanoseconds=%.0f\n", spent / b);
+            free(spent);
         } else if (!strcmp(name, "stuck")) {
             pthread_t thread;
             if (pthread_create(&thread, NULL, write_for_good, &connections[a])) die("pthread_create");
