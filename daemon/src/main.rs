@@ -7,7 +7,7 @@ use std::{
 
 use telltale::{
     alert::{explain, sink::is_reader_gone},
-    cli::{self, Command, decode},
+    cli::{self, Command, decode, doctor},
     config::{self, Config},
     run,
 };
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Command::ConfigCheck(file) => config_check(file),
         Command::Decode(options) => decode::decode(&options).map_err(|error| error.to_string()),
         Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
-        Command::Doctor { .. } => Err("doctor is not in this build".to_owned()),
+        Command::Doctor { json, quick } => examine(json, quick),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +39,18 @@ fn config_check(file: Option<std::path::PathBuf>) -> Result<(), String> {
     let text = std::fs::read_to_string(&file).map_err(|error| format!("{shown} cannot be read: {error}"))?;
     Config::parse(&text).map_err(|error| format!("{shown}, {error}"))?;
     print(&format!("{shown} is right\n"))
+}
+
+fn examine(json: bool, quick: bool) -> Result<(), String> {
+    match doctor::try_once() {
+        Ok(verdict) => print(&if json { verdict.json() } else { verdict.text(quick) }),
+        Err(error) => {
+            if json {
+                print(&doctor::refusal_json(&error))?;
+            }
+            Err(error.to_string())
+        }
+    }
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -55,7 +55,7 @@ pub fn command(ctx: &Context, rest: &[String]) -> Result<()> {
 /// when bionic would not run the result.
 pub fn build(ctx: &Context) -> Result<PathBuf> {
     setup::ensure(ctx, &[Need::Ebpf, Need::Android])?;
-    compile::ebpf(ctx)?;
+    let object = ebpf_object(ctx)?;
     let toolchain = Toolchain::find()?;
     let linking = Linking::find(|name| std::env::var_os(name))?;
     let section = say::Section::start(&format!("{TARGET}, linked {}", linking.described()));
@@ -71,7 +71,7 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
         .cargo(ctx)
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .env("TELLTALE_EBPF_OBJECT", ctx.ebpf_object())
+        .env("TELLTALE_EBPF_OBJECT", object)
         .args(["build", "--quiet", "--locked", "--release", "--package", "telltale", "--bin", "telltale"])
         .args(["--target", TARGET, "-Z", "build-std=std,panic_unwind"])
         .run()?;
@@ -79,6 +79,16 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
     let summary = elf_check::check_file(&binary, &Bionic::allowed()?)?;
     section.end(&summary.to_string());
     Ok(binary)
+}
+
+/// Builds the eBPF object for the handset's processor and says where it is.
+///
+/// # Errors
+/// As [`compile::ebpf_for`].
+pub fn ebpf_object(ctx: &Context) -> Result<PathBuf> {
+    let object = ctx.target.join("ebpf/telltale-aarch64.bpf.o");
+    compile::ebpf_for(ctx, "aarch64", &object)?;
+    Ok(object)
 }
 
 /// Replaces every path of this machine that the compiler would write into the binary, so that the same source

@@ -8,6 +8,7 @@ mod json;
 mod kinds;
 mod ledger;
 mod line;
+pub mod logd;
 mod mask;
 mod secrets;
 pub mod sink;

@@ -10,7 +10,7 @@ use crate::leak::Severity;
 pub const LOGD_PAYLOAD: usize = 4068;
 /// The tag of every line.
 pub const TAG: &str = "telltale";
-/// Bytes of text in one entry: what remains beside the tag, and no more than android_logger keeps together (4000).
+/// Bytes of text in one entry: what remains beside the tag, with a little to spare.
 pub const MAX_LINE: usize = 3996;
 
 const _: () = assert!(MAX_LINE + TAG.len() + 3 <= LOGD_PAYLOAD);
@@ -69,7 +69,7 @@ impl<W: Write> Sink for Json<W> {
     }
 }
 
-/// The `log` crate: logcat on Android, once [`start_android_log`] was called there.
+/// The `log` crate: logcat on Android, once [`super::logd::start`] was called there.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Log;
 
@@ -93,13 +93,6 @@ pub fn log_line(severity: Severity, line: &str) {
     for piece in pieces(line, MAX_LINE) {
         log::log!(target: TAG, level, "{piece}");
     }
-}
-
-/// Sends what goes through the `log` crate to logcat, tag `telltale`. A failed write (logd restarting) is the logger's to
-/// drop: the evidence does not depend on it.
-#[cfg(target_os = "android")]
-pub fn start_android_log(least: log::LevelFilter) {
-    android_logger::init_once(android_logger::Config::default().with_tag(TAG).with_max_level(least));
 }
 
 /// What the operating system says when the reader of a pipe is gone: its wish, no failure.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod doctor;
 
 use std::{ffi::OsString, path::PathBuf};
 

@@ -18,7 +18,7 @@ use crate::run::Run;
 use crate::samples::Sample;
 use crate::setup::{self, Need};
 use crate::toolchain::Toolchain;
-use crate::{android, compile, no_arguments, say, zip};
+use crate::{android, no_arguments, say, zip};
 use image::Image;
 use logd::Line;
 
@@ -77,14 +77,14 @@ pub fn command(ctx: &Context, rest: &[String]) -> Result<()> {
 
 /// The daemon for the same machine with glibc, around the same sources and the same eBPF object.
 fn stand_in(ctx: &Context) -> Result<PathBuf> {
-    compile::ebpf(ctx)?;
+    let object = android::ebpf_object(ctx)?;
     let section = say::Section::start(&format!("{STAND_IN_TARGET}, in place of bionic"));
     let toolchain = Toolchain::find()?;
     let target = ctx.target.join("vm/cargo");
     toolchain
         .cargo(ctx)
         .env("CARGO_TARGET_DIR", &target)
-        .env("TELLTALE_EBPF_OBJECT", ctx.ebpf_object())
+        .env("TELLTALE_EBPF_OBJECT", object)
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", CROSS_GCC)
         .args(["build", "--quiet", "--locked", "--release", "--package", "telltale", "--bin", "telltale"])
         .args(["--target", STAND_IN_TARGET, "-Z", "build-std=std,panic_unwind"])

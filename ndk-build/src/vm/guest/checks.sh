@@ -23,7 +23,7 @@ refused() {
     reason=$(echo "$said" | grep '^!')
     if [ "$status" -eq 0 ]; then
         fail "$name" "it was installed"
-    elif [ "$(echo "$reason" | wc -l)" -ne 1 ] || ! echo "$reason" | grep -q "$words"; then
+    elif [ "$(echo "$reason" | wc -l)" -ne 1 ] || ! echo "$reason" | grep -qi "$words"; then
         fail "$name" "it said: $(echo "$said" | tr '\n' '|')"
     elif [ "$before" != "$after" ]; then
         fail "$name" "it left something behind"
