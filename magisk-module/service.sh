@@ -42,7 +42,10 @@ run_once() {
     # A full or read-only /data must not keep the daemon from starting.
     words_to=$DATA/last-words
     ( : >"$words_to" ) 2>/dev/null || words_to=/dev/null
-    "$TELLTALE" run --config "$DATA/config.toml" </dev/null >/dev/null 2>"$words_to" &
+    set -- run --store "$DATA"
+    # Without the file the defaults hold.
+    if [ -f "$DATA/config.toml" ]; then set -- "$@" --config "$DATA/config.toml"; fi
+    "$TELLTALE" "$@" </dev/null >/dev/null 2>"$words_to" &
     daemon=$!
     echo "$daemon" >"$DAEMON_PID" 2>/dev/null
     wait "$daemon"
@@ -93,7 +96,7 @@ supervise() {
         if [ $((now - started)) -ge "$WINDOW" ]; then pauses=$PAUSES; fi
         pause=${pauses%% *}
         case $pauses in *" "*) pauses=${pauses#* } ;; esac
-        say w "Telltale $ended and starts again in $pause seconds; what was sent meanwhile is not seen."
+        say w "Telltale $ended${words:+ ($words)} and starts again in $pause seconds; what was sent meanwhile is not seen."
         sleep "$pause" &
         wait $!
     done

@@ -12,7 +12,10 @@ use std::{
     io,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -34,9 +37,17 @@ pub fn start(least: LevelFilter) -> bool {
     let started = wanted && log::set_boxed_logger(Box::new(Logd::new(SOCKET, least))).is_ok();
     if started {
         log::set_max_level(least);
+        STARTED.store(true, Ordering::Relaxed);
     }
     started
 }
+
+/// Whether [`start`] has sent this process's lines to logd.
+pub fn is_started() -> bool {
+    STARTED.load(Ordering::Relaxed)
+}
+
+static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// The logger. What still waits goes out with the next line or with [`Log::flush`].
 #[derive(Debug)]

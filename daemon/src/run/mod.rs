@@ -23,7 +23,10 @@ use nix::{
 use thiserror::Error;
 
 use crate::{
-    alert::sink::{self, Json, Sink, is_reader_gone},
+    alert::{
+        logd,
+        sink::{self, Json, Sink, is_reader_gone},
+    },
     cli::{self, Attach, RunOptions},
     config::Config,
     kernel::{AttachPath, KernelError, Options, Session},
@@ -48,20 +51,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
-    /// The configuration.
-    #[error("{}, {source}", file.display())]
-    Config {
-        /// Which file.
-        file: PathBuf,
-        /// What is wrong in it.
-        source: crate::config::Error,
-    },
     /// Truth or built-in data.
     #[error(transparent)]
     Leak(#[from] leak::Error),
-    /// The folder of what is kept.
-    #[error(transparent)]
-    Store(#[from] store::Error),
     /// A system call of the loop.
     #[error("{call}: {source}")]
     Call {
@@ -82,14 +74,23 @@ pub enum RunError {
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // First of all, so that a signal during the start is not missed: it waits in the descriptor.
     let signals = signals()?;
-    let config = config(options)?;
+    let (config, mistake) = config(options)?;
+    logd::start(config.log_level.filter());
+    if let Some(mistake) = mistake {
+        say(Severity::Error, &mistake);
+    }
     let truth = match &options.truth {
         Some(file) => Truth::from_json(&read(file)?)?,
         None => Truth::default(),
     };
     let mut notes: Vec<String> = truth.warnings.iter().map(ToString::to_string).collect();
-    let key = match &options.store {
-        Some(folder) => store::key(folder)?,
+    let key = match options.store.as_deref().map(store::key) {
+        Some(Ok(key)) => key,
+        // A full disk is no reason to watch nothing: alerts then have ids that other phones' alerts may have too.
+        Some(Err(error)) => {
+            notes.push(error.to_string());
+            [0; 16]
+        }
         None => [0; 16],
     };
     let mut settings = Settings::new(Detector::new(&truth, Data::built_in()?)?);
@@ -199,6 +200,8 @@ fn watch(session: &mut Session, flows: &mut Flows, signals: &SignalFd) -> Result
             Pace::Awake(quiet) if quiet < QUIET_PASSES => Pace::Awake(quiet.saturating_add(1)),
             Pace::Awake(_) => {
                 flows.pause();
+                // Lines that Android's log did not take.
+                log::logger().flush();
                 session.set_asleep(true)?;
                 Pace::Settling
             }
@@ -255,16 +258,23 @@ fn signals() -> Result<SignalFd, RunError> {
         .map_err(|source| RunError::Call { call: "signalfd", source })
 }
 
-/// The configuration: a file that was named must be right, the default one may be absent.
-fn config(options: &RunOptions) -> Result<Config, RunError> {
+/// The configuration: a file that was named must be there, the default one may be absent. A mistake in it is said, and
+/// the defaults are used: a slip of the pen must not end the watch.
+fn config(options: &RunOptions) -> Result<(Config, Option<String>), RunError> {
     let file = match &options.config {
         Some(file) => file.clone(),
         None => match cli::config_file() {
             file if file.exists() => file,
-            _ => return Ok(Config::default()),
+            _ => return Ok((Config::default(), None)),
         },
     };
-    Config::parse(&read(&file)?).map_err(|source| RunError::Config { file, source })
+    match Config::parse(&read(&file)?) {
+        Ok(config) => Ok((config, None)),
+        Err(mistake) => {
+            let said = format!("{}, {mistake}; the defaults are used until it is right", file.display());
+            Ok((Config::default(), Some(said)))
+        }
+    }
 }
 
 fn read(file: &Path) -> Result<String, RunError> {
@@ -273,10 +283,8 @@ fn read(file: &Path) -> Result<String, RunError> {
 
 /// Where alerts go.
 fn sinks(json: bool) -> Vec<Box<dyn Sink>> {
-    #[cfg(target_os = "android")]
-    let lines: Box<dyn Sink> = Box::new(sink::Log);
-    #[cfg(not(target_os = "android"))]
-    let lines: Box<dyn Sink> = Box::new(sink::Lines(io::stderr()));
+    let lines: Box<dyn Sink> =
+        if logd::is_started() { Box::new(sink::Log) } else { Box::new(sink::Lines(io::stderr())) };
     let mut sinks = vec![lines];
     if json {
         sinks.push(Box::new(Json(io::stdout())));
@@ -286,12 +294,10 @@ fn sinks(json: bool) -> Vec<Box<dyn Sink>> {
 
 /// A line about the watch itself. Nothing can be done when stderr is gone.
 fn say(severity: Severity, line: &str) {
-    #[cfg(target_os = "android")]
-    sink::log_line(severity, line);
-    #[cfg(not(target_os = "android"))]
-    {
-        let mut text = Vec::new();
-        let _ = sink::write_line(&mut text, severity, line);
-        let _ = io::stderr().write_all(&text);
+    if logd::is_started() {
+        return sink::log_line(severity, line);
     }
+    let mut text = Vec::new();
+    let _ = sink::write_line(&mut text, severity, line);
+    let _ = io::stderr().write_all(&text);
 }
