@@ -147,7 +147,7 @@ impl<'t, 'b> Parser<'t, 'b> {
                 Err(stop) => break Err(stop),
             }
         };
-        let members = self.members.drain(first..).collect();
+        let members = self.members.split_off(first);
         (Some(Value::Map(members)), stop)
     }
 
@@ -174,7 +174,7 @@ impl<'t, 'b> Parser<'t, 'b> {
                 Err(stop) => break Err(stop),
             }
         };
-        let items = self.items.drain(first..).collect();
+        let items = self.items.split_off(first);
         (Some(Value::List(items)), stop)
     }
 

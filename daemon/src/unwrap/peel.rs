@@ -370,6 +370,9 @@ fn bytes_of(bytes: &[u8]) -> Content {
 /// A name as a step may carry it: text, bounded, without what would forge a route or a line.
 fn name_of(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
+    if text.len() <= NAME_MAX && text.bytes().all(|b| b.is_ascii_graphic() && b != b'>') {
+        return text.into_owned();
+    }
     text.chars().take(NAME_MAX).map(|c| if c.is_control() || c == '>' { '\u{fffd}' } else { c }).collect()
 }
 
