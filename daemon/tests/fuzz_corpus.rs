@@ -3,16 +3,20 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failed test panics")]
 
+#[path = "../fuzz/src/unwrap.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
+mod unwrap;
+
 #[path = "../fuzz/src/wire.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod wire;
 
 use std::path::Path;
 
-/// Every target of the wire parsers: folder of its corpus, what it does, and how many mutations to try.
+/// Every target: folder of its corpus, what it does, and how many mutations to try.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 17] = [
     ("http1", wire::http1, 5_000),
     ("h2", wire::h2, 5_000),
     ("websocket", wire::websocket, 5_000),
@@ -24,6 +28,14 @@ const TARGETS: [Target; 10] = [
     ("dnsproxyd", wire::dnsproxyd_commands, 5_000),
     ("form", wire::form_pairs, 5_000),
     ("multipart", wire::multipart_parts, 5_000),
+    // Each of these peels a whole message.
+    ("unwrap_peel", unwrap::any, 100),
+    ("unwrap_text", unwrap::text, 200),
+    ("unwrap_deflate", unwrap::deflate, 200),
+    ("unwrap_brotli", unwrap::brotli, 100),
+    ("unwrap_zstd", unwrap::zstd, 100),
+    ("unwrap_records", unwrap::records, 200),
+    ("unwrap_protocols", unwrap::protocols, 30),
 ];
 
 /// xorshift64*: the same mutations on every run.

@@ -1,3 +1,4 @@
 //! What each fuzz target does with its input. A function here panics when a promise of the parser is broken.
 
+pub mod unwrap;
 pub mod wire;

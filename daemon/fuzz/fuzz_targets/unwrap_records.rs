@@ -1,0 +1,4 @@
+//! Fuzzes `unwrap::records`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| telltale_fuzz::unwrap::records(data));
