@@ -32,6 +32,8 @@ pub enum Need {
     Android,
     /// Boot a handset-like kernel under emulation.
     Vm,
+    /// Look at the report as a reader would.
+    Page,
 }
 
 /// How to tell that a row is satisfied without asking the package manager.
@@ -180,6 +182,12 @@ const ROWS: &[Row] = &[
         proof: Proof::File("/usr/aarch64-linux-gnu/lib/crt1.o"),
     },
     Row {
+        package: "chromium",
+        why: "shows the report: looks, speed, keyboard, hostile text",
+        needs: &[Need::Page],
+        proof: Proof::Program("chromium"),
+    },
+    Row {
         package: "lld-22",
         why: "links for the handset without an NDK",
         needs: &[Need::Android],
@@ -208,6 +216,7 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
         Need::Scripts,
         Need::Android,
         Need::Vm,
+        Need::Page,
     ];
     provide(context, &all, allow_removal)?;
     say::note("everything needed is here");

@@ -37,6 +37,9 @@ struct Part {
     run: fn(&Context) -> Result<Tally>,
 }
 
+/// The integration test that has a part of its own.
+const PAGE_TEST: &str = "page";
+
 /// Every part, cheapest first, so that what breaks often is known soon.
 const PARTS: &[Part] = &[
     Part { name: "fmt", about: "formatting", needs: &[Need::Host], live: false, run: fmt },
@@ -68,6 +71,13 @@ const PARTS: &[Part] = &[
         needs: &[Need::Host],
         live: false,
         run: doc,
+    },
+    Part {
+        name: "page",
+        about: "the report in a headless browser",
+        needs: &[Need::Host],
+        live: false,
+        run: page,
     },
     Part {
         name: "live",
@@ -217,10 +227,25 @@ fn unit(context: &Context) -> Result<Tally> {
     compile::ebpf(context)?;
     let (_, others) = integration_tests(context);
     let mut run = context.cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
-    for name in others {
+    for name in others.into_iter().filter(|name| name != PAGE_TEST) {
         run = run.args(["--test", &name]);
     }
     cargo_test(run)
+}
+
+fn page(context: &Context) -> Result<Tally> {
+    // A browser is large and not everywhere to be had: without one these tests say that they were skipped.
+    if let Err(reason) = setup::ensure(context, &[Need::Page]) {
+        say::note(&reason.to_string());
+    }
+    cargo_test(context.cargo().args([
+        "test",
+        "--package",
+        "ndk-build",
+        "--no-fail-fast",
+        "--test",
+        PAGE_TEST,
+    ]))
 }
 
 fn live(context: &Context) -> Result<Tally> {

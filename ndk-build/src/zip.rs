@@ -11,12 +11,14 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use crate::context::{self, Context};
 use crate::error::{Error, Result};
-use crate::{android, no_arguments, say};
+use crate::{android, no_arguments, place_data, say};
 
 /// Size budget of the zip, bytes.
 const MAX_SIZE: usize = 10 << 20;
 /// Where the daemon lies in the module; a manager that mounts `system/` puts it on everybody's PATH.
 const DAEMON: &str = "system/bin/telltale";
+/// The address data, in the module's folder: the daemon looks for it three folders above itself.
+const ADDRESSES: &str = "telltale-place.bin";
 /// Where the managers look for a newer version of the module.
 const UPDATE_VARIABLE: &str = "TELLTALE_UPDATE_URL";
 
@@ -30,6 +32,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 pub fn command(ctx: &Context, rest: &[String]) -> Result<()> {
     no_arguments("zip", rest)?;
     let daemon = android::build(ctx)?;
+    place_data::make(ctx)?;
     let update_url = std::env::var(UPDATE_VARIABLE).ok();
     let zip = build(ctx, &daemon, update_url.as_deref())?;
     say::plain(&zip.display().to_string());
@@ -91,6 +94,11 @@ fn module_files(ctx: &Context, daemon: &Path, version: &str, update_url: Option<
         ("LICENSE-MIT", ctx.root.join("LICENSE-MIT")),
     ] {
         files.insert(name.to_owned(), fs::read(&path).map_err(Error::file("read", path))?);
+    }
+    // Made by `zip` itself where the data can be had; the module works without it and says less.
+    let addresses = ctx.target.join("place").join(ADDRESSES);
+    if addresses.is_file() {
+        files.insert(ADDRESSES.to_owned(), fs::read(&addresses).map_err(Error::file("read", addresses))?);
     }
     Ok(files)
 }

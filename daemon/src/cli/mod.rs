@@ -3,12 +3,16 @@
 
 pub mod decode;
 pub mod doctor;
+pub mod evidence;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use crate::{config, leak::Kind};
+
+/// Where the phone keeps what Telltale must remember.
+pub const PHONE_STORE: &str = "/data/adb/telltale";
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -31,6 +35,18 @@ telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [-
     --plain       the bytes went unencrypted (otherwise: through TLS)
     --explain     how each message was taken apart, layer by layer, and why
 
+telltale alerts [--since TIME] [--before TIME] [--app NAME] [--kind KIND] [--last N] [--json]
+                                       what was found, a line each; --json: unmasked
+telltale show ID                       one finding with the whole way from the bytes to the value
+telltale report [--out FILE] [--masked] [--last N]
+                                       one HTML file to look at; --masked leaves the values out of it
+telltale export --jsonl|--csv|--har [--out FILE]
+                                       for other programs; a HAR opens in a browser's developer tools
+telltale verify [PATH]                 was the evidence changed
+telltale forget --all|--app NAME|--kind KIND|--since TIME|--before TIME
+                                       removes records for good, while Telltale is stopped
+    All of them read /data/adb/telltale/evidence, or what --evidence FOLDER|FILE names.
+
 telltale doctor [--json] [--quick]     what this kernel can do for Telltale, tried out
 telltale explain KIND                  what a kind of finding means, innocent reasons, what can be switched off
 telltale config check [FILE]           is the configuration right
@@ -45,6 +61,8 @@ pub enum Command {
     Run(RunOptions),
     /// Decode a file.
     Decode(DecodeOptions),
+    /// Read what was kept.
+    Evidence(evidence::EvidenceCommand),
     /// Say what the kernel can do.
     Doctor {
         /// As JSON.
@@ -178,6 +196,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             "doctor" => doctor(&mut args)?,
             "config" => config(&mut args)?,
             "explain" => explain(&mut args)?,
+            name @ ("alerts" | "show" | "report" | "export" | "verify" | "forget") => {
+                evidence::parse(name, &mut args)?.map_or(Command::Help, Command::Evidence)
+            }
             "help" => Command::Help,
             "version" => Command::Version,
             other => return Err(UsageError::Command(other.to_owned())),

@@ -10,6 +10,7 @@
 mod attach;
 mod error;
 mod libraries;
+mod mapped_file;
 pub mod netlink;
 mod program;
 mod ring;
@@ -33,6 +34,7 @@ use telltale_abi::Policy;
 
 pub use attach::AttachPath;
 pub use error::KernelError;
+pub use mapped_file::MappedFile;
 
 use crate::record::Event;
 use attach::{Attacher, Hook};

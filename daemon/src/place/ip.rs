@@ -30,6 +30,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// What the file begins with.
 const MAGIC: &[u8; 8] = b"tellplac";
@@ -41,6 +42,14 @@ const CHECKED_FROM: usize = 16;
 const SECTIONS_AT: usize = 24;
 /// RFC 6052 section 2.1: an IPv4 address behind a NAT64 translator, as phones on IPv6-only mobile networks see it.
 const NAT64: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The file as the module has it: in the folder that holds `system/bin/telltale`. None when this program lies elsewhere or the module was
+/// built without it.
+pub fn installed_file() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let file = program.ancestors().nth(3)?.join("telltale-place.bin");
+    file.is_file().then_some(file)
+}
 
 /// Why a file cannot be used. The cure is always the same: install the module again, or `cargo ndk-build place-data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

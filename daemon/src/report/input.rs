@@ -6,7 +6,7 @@
 //! - `coverage`: `app`, `label`, `read`, `unread` (bytes), `why` (a text, or texts, or reason → bytes),
 //! - `try`: `place`, `what`, `verdict`, `app`, `host`, `via`.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Longest text kept of one field, in bytes: a page address is shorter, a hostile field is not.
 const LONGEST: usize = 2048;
@@ -168,6 +168,11 @@ impl Input {
             self.odd_lines = self.odd_lines.saturating_add(1);
             return;
         };
+        self.record(&map);
+    }
+
+    /// Takes one record.
+    pub fn record(&mut self, map: &Map<String, Value>) {
         let text = |key: &str| map.get(key).and_then(plain).unwrap_or_default();
         match text("type").as_str() {
             "" | "finding" if map.contains_key("kind") => self.findings.push(Finding(
@@ -205,7 +210,7 @@ impl Input {
                 });
             }
             // The store's own book-keeping: no finding, nothing odd.
-            "segment" | "forgotten" | "start" => {}
+            "message" | "forgotten" | "start" => {}
             _ => self.odd_lines = self.odd_lines.saturating_add(1),
         }
     }
@@ -283,7 +288,7 @@ mod tests {
             r#"{"type":"finding","time":"2026-11-21T10:00:00Z","severity":"info","kind":"music","label":"Music"}"#,
             r#"{"type":"coverage","app":"a","read":5,"unread":7,"why":{"quic":7}}"#,
             r#"{"type":"try","place":"private tab","what":"address","verdict":"sent","app":"b","host":"h"}"#,
-            r#"{"type":"segment","prev":"00"}"#,
+            r#"{"type":"start","prev":"00"}"#,
             "not json",
             "[1]",
             r#"{"type":"other"}"#,

@@ -211,7 +211,7 @@ fn peer(sockets: &mut SocketQuery, pid: u32, fd: i32) -> Option<SocketAddr> {
 }
 
 /// Milliseconds since 1970.
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

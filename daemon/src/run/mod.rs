@@ -24,14 +24,16 @@ use thiserror::Error;
 
 use crate::{
     alert::{
+        evidence::{self, Evidence},
         logd,
         sink::{self, Json, Sink, is_reader_gone},
     },
     cli::{self, Attach, RunOptions},
     config::Config,
-    kernel::{AttachPath, KernelError, Options, Session},
+    kernel::{AttachPath, KernelError, MappedFile, Options, Session},
     leak::{self, Data, Detector, Severity, Truth},
-    pipeline::{Pipeline, Settings},
+    pipeline::{AddressBytes, Addresses, Pipeline, Settings},
+    place::ip::{self, IpData},
     store,
     stream::{Limits, Order},
 };
@@ -84,7 +86,10 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         None => Truth::default(),
     };
     let mut notes: Vec<String> = truth.warnings.iter().map(ToString::to_string).collect();
-    let key = match options.store.as_deref().map(store::key) {
+    // Elsewhere nothing is kept unless a folder is named.
+    let on_phone = cfg!(target_os = "android").then_some(Path::new(cli::PHONE_STORE));
+    let store = options.store.as_deref().or(on_phone);
+    let key = match store.map(store::key) {
         Some(Ok(key)) => key,
         // A full disk is no reason to watch nothing: alerts then have ids that other phones' alerts may have too.
         Some(Err(error)) => {
@@ -97,6 +102,18 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     settings.loopback = options.loopback || config.loopback;
     settings.users = config.users.clone();
     settings.alerts = config.policy(key);
+    match addresses() {
+        Ok(addresses) => settings.addresses = addresses,
+        Err(why) => notes.push(why),
+    }
+    let evidence = match store.map(keep_evidence).transpose() {
+        Ok(evidence) => evidence,
+        Err(why) => {
+            notes.push(format!("no evidence is kept: {why}"));
+            None
+        }
+    };
+    settings.observer = evidence.clone().map(|evidence| Box::new(evidence) as _);
 
     let packages = options.sysroot.join("data/system/packages.list");
     let mut flows = Flows::new(Pipeline::new(settings), packages, sinks(options.json));
@@ -119,7 +136,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     for note in notes {
         say(Severity::Info, &note);
     }
-    let watched = watch(&mut session, &mut flows, &signals);
+    let watched = watch(&mut session, &mut flows, &signals, evidence.as_ref());
+    // What is left of it; the rest was brought to the disk on the way.
+    if let Some(evidence) = &evidence {
+        sync(evidence);
+    }
     // Whatever ended it: hooks come off.
     let stopped = session.stop();
     watched?;
@@ -146,16 +167,64 @@ const SETTLE: Duration = Duration::from_millis(10);
 /// Between two looks at which CPUs and processes are still there; only when woken anyway.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
+/// A power cut loses no more of the evidence than this while records come; before the loop sleeps all of it is on the disk.
+const SYNC: Duration = Duration::from_secs(1);
+
 /// What a descriptor of the loop stands for.
 const SIGNAL: u64 = 0;
 const MAPPING: u64 = 1;
 const DOORBELL: u64 = 2;
 
-fn watch(session: &mut Session, flows: &mut Flows, signals: &SignalFd) -> Result<(), RunError> {
+/// The address data of the module, mapped. None when it was built without it.
+fn addresses() -> Result<Option<Addresses>, String> {
+    let Some(file) = ip::installed_file() else { return Ok(None) };
+    let shown = file.display();
+    let mapped = MappedFile::open(&file).map_err(|why| format!("{shown} cannot be read: {why}"))?;
+    IpData::open(AddressBytes::new(mapped)).map(Some).map_err(|why| format!("{shown}: {why}"))
+}
+
+fn keep_evidence(store: &Path) -> Result<Evidence, evidence::store::StoreError> {
+    Evidence::open(
+        &store.join("evidence"),
+        evidence::store::Limits::default(),
+        about_machine(),
+        flows::now_ms(),
+    )
+}
+
+/// What the first record of a run says of the machine: which kernel, which boot, since when it is up.
+fn about_machine() -> serde_json::Map<String, serde_json::Value> {
+    let files = [
+        ("kernel", "/proc/sys/kernel/osrelease"),
+        ("boot_id", "/proc/sys/kernel/random/boot_id"),
+        ("uptime_s", "/proc/uptime"),
+    ];
+    files
+        .into_iter()
+        .filter_map(|(key, file)| {
+            Some((key.to_owned(), std::fs::read_to_string(file).ok()?.split_whitespace().next()?.into()))
+        })
+        .collect()
+}
+
+/// Brings evidence to the disk; says so when some could not be kept.
+fn sync(evidence: &Evidence) {
+    let synced = evidence.sync();
+    for why in evidence.take_error().into_iter().chain(synced.err()) {
+        say(Severity::Warn, &format!("evidence was lost: {why}"));
+    }
+}
+
+fn watch(
+    session: &mut Session,
+    flows: &mut Flows,
+    signals: &SignalFd,
+    evidence: Option<&Evidence>,
+) -> Result<(), RunError> {
     let mut epoll = wait_on(session, signals)?;
     let mut order = Order::new(Limits::default());
     let mut pace = Pace::Awake(0);
-    let mut looked = Instant::now();
+    let (mut looked, mut synced) = (Instant::now(), Instant::now());
     let mut ready = [EpollEvent::empty(); 16];
     loop {
         let timeout = match pace {
@@ -207,6 +276,14 @@ fn watch(session: &mut Session, flows: &mut Flows, signals: &SignalFd) -> Result
             }
             Pace::Settling | Pace::Asleep => Pace::Asleep,
         };
+
+        if let Some(evidence) = evidence
+            && evidence.is_pending()
+            && (!matches!(pace, Pace::Awake(_)) || synced.elapsed() >= SYNC)
+        {
+            synced = Instant::now();
+            sync(evidence);
+        }
 
         if pace != Pace::Asleep && looked.elapsed() >= HOUSEKEEPING {
             looked = Instant::now();

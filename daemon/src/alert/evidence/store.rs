@@ -61,6 +61,8 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    /// Held while the store is open: see [`lock`].
+    _lock: File,
     limits: Limits,
     file: File,
     path: PathBuf,
@@ -80,6 +82,7 @@ impl Store {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
             .map_err(failed("close to others", dir))?;
+        let lock = lock(dir)?;
         let mut segments = segments(dir)?;
         // Closing an older segment was interrupted: finish it.
         let open = segments.pop_if(|segment| !segment.packed);
@@ -102,8 +105,17 @@ impl Store {
         };
         let (file, path, size) = open_segment(dir, number)?;
         let chain = chain.unwrap_or_default();
-        let mut store =
-            Self { dir: dir.to_owned(), limits, file, path, number, size, unsynced: false, chain };
+        let mut store = Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+            limits,
+            file,
+            path,
+            number,
+            size,
+            unsynced: false,
+            chain,
+        };
         store.append(start)?;
         store.sync()?;
         Ok(store)
@@ -222,6 +234,16 @@ fn segments(dir: &Path) -> Result<Vec<Segment>, StoreError> {
     Ok(segments)
 }
 
+/// One process may write. The lock is on the folder itself and goes with the process, however it ends.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let folder = File::open(dir).map_err(failed("open", dir))?;
+    folder
+        .try_lock()
+        .map_err(io::Error::from)
+        .map_err(failed("write to (a running telltale has it)", dir))?;
+    Ok(folder)
+}
+
 fn open_segment(dir: &Path, number: u32) -> Result<(File, PathBuf, u64), StoreError> {
     let path = dir.join(format!("{number:06}.jsonl"));
     let file = OpenOptions::new()
@@ -329,6 +351,7 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
 /// # Errors
 /// [`StoreError`]; each file is replaced whole or not at all.
 pub fn forget(dir: &Path, forget: impl Fn(&Map<String, Value>) -> bool) -> Result<usize, StoreError> {
+    let _lock = lock(dir)?;
     let mut forgotten = 0_usize;
     for path in files(dir)? {
         let bytes = read(&path)?;
@@ -511,6 +534,16 @@ mod tests {
         drop(Store::open(dir.path(), Limits::default(), start()).unwrap());
         assert_eq!(values(dir.path()), ["one"]);
         assert!(!path.exists() && !dir.path().join("000002.jsonl.gz.new").exists());
+    }
+
+    #[test]
+    fn one_process_writes_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), small(), start()).unwrap();
+        assert!(Store::open(dir.path(), small(), start()).is_err());
+        assert!(forget(dir.path(), |_| true).unwrap_err().to_string().contains("running telltale"));
+        drop(store);
+        assert_eq!(forget(dir.path(), |_| true).unwrap(), 1);
     }
 
     #[test]
