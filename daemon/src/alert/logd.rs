@@ -31,10 +31,10 @@ const MAIN: u8 = 0;
 const MOST_WAITING: usize = 256;
 
 /// Sends what goes through the `log` crate to logd, tag `telltale`. Says whether it did: elsewhere than on Android
-/// only where somebody listens as logd does, and only once in a process.
+/// only where somebody listens as logd does, and only once in a process. [`log::set_max_level`] changes `least` later.
 pub fn start(least: LevelFilter) -> bool {
     let wanted = cfg!(target_os = "android") || Path::new(SOCKET).exists();
-    let started = wanted && log::set_boxed_logger(Box::new(Logd::new(SOCKET, least))).is_ok();
+    let started = wanted && log::set_boxed_logger(Box::new(Logd::new(SOCKET, LevelFilter::Trace))).is_ok();
     if started {
         log::set_max_level(least);
         STARTED.store(true, Ordering::Relaxed);

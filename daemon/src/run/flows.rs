@@ -13,7 +13,7 @@ use crate::{
     app::{App, AppTable},
     kernel::netlink::SocketQuery,
     leak::Crypt,
-    pipeline::{Flow, FlowId, Pipeline},
+    pipeline::{Flow, FlowId, Pipeline, Settings},
     record::{ConnectionId, Direction, Event},
     stream::{self, Chunk, Step},
 };
@@ -48,6 +48,11 @@ impl Flows {
     /// Reads the list of packages if it has changed; a sentence when it cannot be used.
     pub(super) fn refresh_apps(&mut self) -> Option<String> {
         self.apps.refresh()
+    }
+
+    /// What the pipeline works by.
+    pub(super) fn settings(&mut self) -> &mut Settings {
+        self.pipeline.settings()
     }
 
     /// Where no protocol is known, a message ends when its sender pauses.

@@ -4,6 +4,7 @@
 //! that it sleeps, looks once more after a moment, and then waits without any timer until the doorbell rings.
 
 mod flows;
+mod settings;
 
 use std::{
     fs,
@@ -29,7 +30,6 @@ use crate::{
         sink::{self, Json, Sink, is_reader_gone},
     },
     cli::{self, Attach, RunOptions},
-    config::Config,
     kernel::{AttachPath, KernelError, MappedFile, Options, Session},
     leak::{self, Data, Detector, Severity, Truth},
     pipeline::{AddressBytes, Addresses, Pipeline, Settings},
@@ -38,6 +38,7 @@ use crate::{
     stream::{Limits, Order},
 };
 use flows::Flows;
+use settings::{ConfigFile, Look};
 
 /// Why nothing is watched.
 #[derive(Debug, Error)]
@@ -76,7 +77,8 @@ pub enum RunError {
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // First of all, so that a signal during the start is not missed: it waits in the descriptor.
     let signals = signals()?;
-    let (config, mistake) = config(options)?;
+    let mut config_file = ConfigFile::new(options.config.clone(), cli::config_file());
+    let (config, mistake) = config_file.read().map_err(|(file, source)| RunError::Read { file, source })?;
     logd::start(config.log_level.filter());
     if let Some(mistake) = mistake {
         say(Severity::Error, &mistake);
@@ -136,7 +138,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     for note in notes {
         say(Severity::Info, &note);
     }
-    let watched = watch(&mut session, &mut flows, &signals, evidence.as_ref());
+    let watched = watch(&mut session, &mut flows, &signals, evidence.as_ref(), &mut |flows| {
+        reconsider(&mut config_file, options, key, flows);
+    });
     // What is left of it; the rest was brought to the disk on the way.
     if let Some(evidence) = &evidence {
         sync(evidence);
@@ -174,6 +178,24 @@ const SYNC: Duration = Duration::from_secs(1);
 const SIGNAL: u64 = 0;
 const MAPPING: u64 = 1;
 const DOORBELL: u64 = 2;
+
+/// Looks whether the configuration has changed, and goes by it from now on.
+fn reconsider(file: &mut ConfigFile, options: &RunOptions, key: [u8; 16], flows: &mut Flows) {
+    match file.look() {
+        Look::Same => {}
+        Look::Mistake(mistake) => say(Severity::Error, &mistake),
+        Look::New(config) => {
+            let settings = flows.settings();
+            settings.loopback = options.loopback || config.loopback;
+            settings.users = config.users.clone();
+            settings.alerts = config.policy(key);
+            if logd::is_started() {
+                log::set_max_level(config.log_level.filter());
+            }
+            say(Severity::Info, "the configuration has changed");
+        }
+    }
+}
 
 /// The address data of the module, mapped. None when it was built without it.
 fn addresses() -> Result<Option<Addresses>, String> {
@@ -220,6 +242,7 @@ fn watch(
     flows: &mut Flows,
     signals: &SignalFd,
     evidence: Option<&Evidence>,
+    housekeeping: &mut dyn FnMut(&mut Flows),
 ) -> Result<(), RunError> {
     let mut epoll = wait_on(session, signals)?;
     let mut order = Order::new(Limits::default());
@@ -287,6 +310,7 @@ fn watch(
 
         if pace != Pace::Asleep && looked.elapsed() >= HOUSEKEEPING {
             looked = Instant::now();
+            housekeeping(flows);
             for process in order.processes() {
                 if !flows::is_alive(process) {
                     order.end_process(process, flows);
@@ -333,25 +357,6 @@ fn signals() -> Result<SignalFd, RunError> {
     set.thread_block().map_err(|source| RunError::Call { call: "pthread_sigmask", source })?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|source| RunError::Call { call: "signalfd", source })
-}
-
-/// The configuration: a file that was named must be there, the default one may be absent. A mistake in it is said, and
-/// the defaults are used: a slip of the pen must not end the watch.
-fn config(options: &RunOptions) -> Result<(Config, Option<String>), RunError> {
-    let file = match &options.config {
-        Some(file) => file.clone(),
-        None => match cli::config_file() {
-            file if file.exists() => file,
-            _ => return Ok((Config::default(), None)),
-        },
-    };
-    match Config::parse(&read(&file)?) {
-        Ok(config) => Ok((config, None)),
-        Err(mistake) => {
-            let said = format!("{}, {mistake}; the defaults are used until it is right", file.display());
-            Ok((Config::default(), Some(said)))
-        }
-    }
 }
 
 fn read(file: &Path) -> Result<String, RunError> {
