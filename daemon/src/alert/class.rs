@@ -26,6 +26,14 @@ pub(super) fn class(key: &[u8; 16], alert: &Alert) -> u64 {
     hasher.finish()
 }
 
+/// A class and one value of it.
+pub(super) fn with_value(key: &[u8; 16], class: u64, value: &str) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    class.hash(&mut hasher);
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Six characters for a class.
 pub(super) fn id(class: u64) -> String {
     (0..6)

@@ -8,6 +8,8 @@ use crate::leak::{Kind, Severity};
 
 /// Findings of one kind in one message beyond which one line stands for all.
 const MANY: usize = 3;
+/// Values remembered of what was listed; beyond, all are forgotten and may be listed once more.
+const MAX_VALUES: usize = 64 * 1024;
 /// Classes remembered; beyond, the one longest silent is forgotten.
 const MAX_CLASSES: usize = 16 * 1024;
 const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -86,6 +88,8 @@ pub struct Ledger {
     classes: HashMap<u64, Entry>,
     /// App and kind of every line shown so far.
     shown: HashSet<(String, Kind)>,
+    /// Class and value of what was listed, as hashes: values are not kept.
+    listed: HashSet<u64>,
     hour: u64,
     lines: u32,
     held_back: u64,
@@ -100,7 +104,8 @@ struct Entry {
 }
 
 impl Ledger {
-    /// Decides about the findings of one message, sent now: fills in `id`, `seen`, `first_ms`, `count`, `shown` and `held_back`.
+    /// Decides about the findings of one message, sent now: fills in `id`, `seen`, `first_ms`, `count`, `shown`,
+    /// `listed` and `held_back`.
     pub fn judge(&mut self, policy: &Policy, alerts: &mut [Alert], now_ms: u64) {
         let mut due = HashMap::new();
         for alert in alerts.iter_mut() {
@@ -112,9 +117,12 @@ impl Ledger {
             if !policy.merge {
                 (alert.seen, alert.first_ms) = (1, now_ms);
             }
-            alert.shown = (is_due || !policy.merge)
-                && alert.finding.severity >= policy.least
+            let wanted = alert.finding.severity >= policy.least
                 && !policy.mutes.iter().any(|mute| mute.fits(alert, now_ms));
+            alert.shown = wanted && (is_due || !policy.merge);
+            // Outside the condition, so that every value is remembered.
+            let new = self.is_new(class::with_value(&policy.key, class, &alert.finding.value));
+            alert.listed = wanted && (is_due || new || !policy.merge);
         }
         if policy.merge {
             join(alerts);
@@ -127,6 +135,13 @@ impl Ledger {
     /// How many classes are remembered.
     pub fn classes(&self) -> usize {
         self.classes.len()
+    }
+
+    fn is_new(&mut self, value: u64) -> bool {
+        if self.listed.len() >= MAX_VALUES {
+            self.listed.clear();
+        }
+        self.listed.insert(value)
     }
 
     fn count(&mut self, class: u64, now_ms: u64) -> (u64, u64, bool) {
@@ -173,19 +188,21 @@ impl Ledger {
     }
 }
 
-/// More than [`MANY`] lines of a kind from one message become the first of them, which is the loudest, with their number.
+/// One line for a value, however often a message holds it, and one for more than [`MANY`] values of a kind. The first is
+/// the loudest: it stays, with the number.
 fn join(alerts: &mut [Alert]) {
-    let mut lines: HashMap<(Kind, Option<String>), usize> = HashMap::new();
-    for alert in alerts.iter().filter(|alert| alert.shown) {
-        let count = lines.entry((alert.finding.kind, alert.finding.sender.clone())).or_default();
-        *count = count.saturating_add(1);
+    type Group = (Kind, Option<String>);
+    let group = |alert: &Alert| -> Group { (alert.finding.kind, alert.finding.sender.clone()) };
+    let mut values: HashMap<Group, HashSet<String>> = HashMap::new();
+    for alert in alerts.iter_mut().filter(|alert| alert.shown) {
+        alert.shown = values.entry(group(alert)).or_default().insert(alert.finding.value.clone());
     }
     let mut said = HashSet::new();
     for alert in alerts.iter_mut().filter(|alert| alert.shown) {
-        let group = (alert.finding.kind, alert.finding.sender.clone());
-        match lines.get(&group) {
-            Some(count) if *count > MANY => {
-                alert.count = *count;
+        let group = group(alert);
+        match values.get(&group).map(HashSet::len) {
+            Some(count) if count > MANY => {
+                alert.count = count;
                 alert.shown = said.insert(group);
             }
             _ => {}

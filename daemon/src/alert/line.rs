@@ -34,11 +34,7 @@ impl Alert {
         if let Some(sender) = finding.sender.as_ref().filter(|sender| **sender != self.app.name) {
             out.push_str(&format!(" (for {})", word(sender, MAX_NAME)));
         }
-        if self.count > 1 {
-            out.push_str(&format!(" sent {} {}", self.count, words.many));
-        } else {
-            out.push_str(&format!(" sent {}", words.sent));
-        }
+        out.push_str(&format!(" sent {}", if self.count > 1 { &words.many } else { &words.sent }));
         if let Some(form) = &finding.form {
             out.push_str(&format!(" as {}", word(form, MAX_NAME)));
         }
@@ -47,7 +43,7 @@ impl Alert {
             out.push_str(&format!(": \"{}\"", mask::mask(words.mask, &finding.value)));
         }
         if self.count > 1 {
-            out.push_str(" and others");
+            out.push_str(&format!(" and {} more", self.count.saturating_sub(1)));
         }
         if self.held_back > 0 {
             out.push_str(&format!(" ({} further lines of known kinds held back)", self.held_back));

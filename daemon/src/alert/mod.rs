@@ -80,12 +80,15 @@ pub struct Alert {
     pub seen: u64,
     /// When the first was sent.
     pub first_ms: u64,
-    /// Findings that this line stands for: more than 1 when a message held many of a kind.
+    /// Values that this line stands for: more than 1 when a message held many of a kind.
     pub count: usize,
     /// Six characters that stay the same for the same app, host owner, kind, protocol and place, on this phone.
     pub id: String,
     /// Whether it deserves a line now. The rest is counted and belongs in the evidence only.
     pub shown: bool,
+    /// Whether it is listed as JSON: what deserves a line, and besides every value that is new in its class, also where
+    /// lines merge.
+    pub listed: bool,
     /// Lines that were due since the last one and not shown because there were too many.
     pub held_back: u64,
 }
@@ -133,6 +136,7 @@ impl Alert {
             count: 1,
             id: String::new(),
             shown: true,
+            listed: true,
             held_back: 0,
             finding,
         })

@@ -15,7 +15,7 @@ pub const MAX_LINE: usize = 3996;
 
 const _: () = assert!(MAX_LINE + TAG.len() + 3 <= LOGD_PAYLOAD);
 
-/// Takes every alert; those that are not [`Alert::shown`] too.
+/// Takes every alert; those that are neither [`Alert::shown`] nor [`Alert::listed`] too.
 pub trait Sink {
     /// Writes what belongs here.
     ///
@@ -59,7 +59,7 @@ pub struct Json<W>(pub W);
 
 impl<W: Write> Sink for Json<W> {
     fn alert(&mut self, alert: &Alert) -> io::Result<()> {
-        if alert.shown {
+        if alert.listed {
             let mut line = alert.json();
             line.push('\n');
             self.0.write_all(line.as_bytes())?;

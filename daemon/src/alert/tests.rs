@@ -295,10 +295,40 @@ fn many_of_a_kind_in_one_message_make_one_line() {
     let alerts = many(40);
     assert_eq!(shown(&alerts), 2);
     let line = alerts[0].to_string();
-    assert!(line.contains("sent 40 apps you have installed") && line.contains(" count=40 "), "{line}");
+    assert!(
+        line.contains("sent apps you have installed to")
+            && line.contains(" and 39 more |")
+            && line.contains(" count=40 "),
+        "{line}"
+    );
     let policy = Policy { merge: false, ..Policy::default() };
     let findings = (0..9).map(|number| finding(Kind::AppOpen, &number.to_string())).collect();
     assert_eq!(shown(&judged(&mut Ledger::default(), &policy, findings, 1)), 9);
+}
+
+#[test]
+fn a_value_is_one_line_however_many_places_of_a_message_hold_it() {
+    let places = ["distinct_id", "properties.uuid", "identities.cookie"].map(|place| {
+        let mut one = finding(Kind::PersistentId, "a5edad80-d9d1-4c54-aa77-739dc3d2bee8");
+        one.at = place.into();
+        one
+    });
+    let alerts = judged(&mut Ledger::default(), &Policy::default(), places.to_vec(), 1);
+    assert_eq!(alerts.iter().filter(|alert| alert.shown).count(), 1);
+    assert!(alerts.iter().all(|alert| alert.listed && alert.count == 1), "JSON keeps every place");
+}
+
+#[test]
+fn json_lists_every_new_value_where_lines_merge() {
+    let mut ledger = Ledger::default();
+    let mut listed = |value: &str| {
+        let alerts = judged(&mut ledger, &Policy::default(), vec![finding(Kind::SearchQuery, value)], 1);
+        (alerts[0].shown, alerts[0].listed)
+    };
+    assert_eq!(listed("cats"), (true, true));
+    assert_eq!(listed("cats"), (false, false));
+    assert_eq!(listed("dogs"), (false, true));
+    assert_eq!(listed("cats"), (false, false));
 }
 
 #[test]
