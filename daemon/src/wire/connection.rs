@@ -3,7 +3,7 @@
 
 use super::h2::frame::{Looks, looks};
 use super::h2::{H2, PREFACE};
-use super::http1::{self, Http1, Next, Upgrade};
+use super::http1::{Http1, Next, Upgrade, request_line};
 use super::replay::drive;
 use super::websocket::WebSocket;
 use super::{End, Limits, Message};
@@ -119,7 +119,7 @@ impl Connection {
             self.state = State::Seek(Seek { host, held, ..Seek::default() });
         }
         match &mut self.state {
-            State::Seek(seek) if seek.at_start && http1::could_be_request(&seek.held) => {}
+            State::Seek(seek) if seek.at_start && request_line::could_be_request(&seek.held) => {}
             State::Seek(seek) => seek.emit_all(false, out),
             State::H2(h2) => h2.flush(out),
             State::Http1(_) | State::WebSocket(_) => {}
@@ -246,15 +246,15 @@ impl Seek {
                 Looks::No => {}
             }
             // Hand over as soon as a method and a blank are there: the parser gives back what is no request line.
-            if http1::shows_method(&self.held) {
+            if request_line::shows_method(&self.held) {
                 return Some(Found::Request(std::mem::take(&mut self.held)));
             }
-            if http1::could_be_request(&self.held) {
+            if request_line::could_be_request(&self.held) {
                 return None;
             }
             self.at_start = false;
         }
-        if let Some(at) = http1::find_request(&self.held, self.searched) {
+        if let Some(at) = request_line::find_request(&self.held, self.searched) {
             let request = self.held.split_off(at);
             self.emit_all(false, out);
             return Some(Found::Request(request));
@@ -262,7 +262,7 @@ impl Seek {
         // A version cut in two must be found with the next bytes.
         self.searched = self.held.len().saturating_sub(12);
         if self.held.len() >= limits.raw.max(64) {
-            let keep = http1::unfinished_request(&self.held);
+            let keep = request_line::unfinished_request(&self.held);
             let keep = if keep == 0 { self.held.len() } else { keep };
             let tail = self.held.split_off(keep);
             self.emit_all(false, out);
