@@ -3,6 +3,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failed test panics")]
 
+#[path = "../fuzz/src/kept.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
+mod kept;
+
 #[path = "../fuzz/src/unwrap.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod unwrap;
@@ -16,7 +20,7 @@ use std::path::Path;
 /// Every target: folder of its corpus, what it does, and how many mutations to try.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 19] = [
     ("http1", wire::http1, 5_000),
     ("h2", wire::h2, 5_000),
     ("websocket", wire::websocket, 5_000),
@@ -28,6 +32,8 @@ const TARGETS: [Target; 17] = [
     ("dnsproxyd", wire::dnsproxyd_commands, 20_000),
     ("form", wire::form_pairs, 20_000),
     ("multipart", wire::multipart_parts, 20_000),
+    ("place_ip", kept::addresses, 2_000),
+    ("evidence_redact", kept::redaction, 5_000),
     // Each of these peels a whole message.
     ("unwrap_peel", unwrap::any, 100),
     ("unwrap_text", unwrap::text, 200),

@@ -1,4 +1,5 @@
 //! What each fuzz target does with its input. A function here panics when a promise of the parser is broken.
 
+pub mod kept;
 pub mod unwrap;
 pub mod wire;

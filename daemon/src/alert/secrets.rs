@@ -105,7 +105,8 @@ fn parameters(tail: &str) -> Cow<'_, str> {
     if changed { Cow::Owned(out) } else { Cow::Borrowed(tail) }
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether a field of that name holds what opens something.
+pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_NAMES.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part))
 }

@@ -226,23 +226,34 @@ fn address_file() -> Option<IpData<Vec<u8>>> {
 }
 
 impl EvidenceCommand {
-    /// Every wanted record, oldest first. Lines that are no records are left out; `verify` names them.
+    /// Hands on every line, oldest first.
+    fn lines(&self, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+        for file in if self.from.exists() { store::files(&self.from)? } else { Vec::new() } {
+            store::read(&file)?
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// Every wanted record. Lines that are no records are left out; `verify` names them.
     fn records(&self) -> Result<Vec<Map<String, Value>>, Error> {
         let mut records = Vec::new();
-        for file in if self.from.exists() { store::files(&self.from)? } else { Vec::new() } {
-            let bytes = store::read(&file)?;
-            let lines =
-                bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-            records.extend(lines.filter(|record| self.wanted.fits(record)));
-        }
+        self.lines(|line| {
+            records.extend(serde_json::from_slice(line).ok().filter(|record| self.wanted.fits(record)));
+        })?;
         Ok(records)
     }
 
+    /// What a report is made of, with the number of lines that are no records.
     fn input(&self) -> Result<Input, Error> {
         let mut input = Input::default();
-        for record in self.records()? {
-            input.record(&record);
-        }
+        self.lines(|line| match serde_json::from_slice(line) {
+            Ok(record) if self.wanted.fits(&record) => input.record(&record),
+            Ok(_) => {}
+            Err(_) => input.odd_lines = input.odd_lines.saturating_add(1),
+        })?;
         input.finish(self.wanted.last);
         Ok(input)
     }
@@ -534,6 +545,8 @@ mod tests {
         run(&command(&line, &dir)).unwrap();
         let page = std::fs::read_to_string(&out).unwrap();
         assert!(page.contains("2 apps") && !page.contains("490154203237518"));
+        std::fs::write(dir.path().join("000002.jsonl"), b"no record\n\xff\n").unwrap();
+        assert_eq!(command("report", &dir).input().unwrap().odd_lines, 2);
         let absent = EvidenceCommand { from: "/no/such/folder".into(), ..command("report", &dir) };
         assert!(run(&absent).unwrap_err().to_string().contains("--evidence"));
     }

@@ -6,40 +6,15 @@
 
 use std::ops::Range;
 
+use crate::alert::secrets;
 use crate::unwrap::{Content, Limits, Protocols, Tree, Value, peel};
 use crate::wire::Message;
 
 /// What stands where something was taken out.
 pub const MARK: &[u8] = b"***";
 
-/// Parts of names whose values open something.
-const SECRET_PARTS: &[&str] = &[
-    "token",
-    "passw",
-    "passphrase",
-    "pwd",
-    "secret",
-    "session",
-    "sessid",
-    "auth",
-    "signature",
-    "apikey",
-    "api_key",
-    "api-key",
-    "credential",
-    "otp",
-    "ticket",
-    "cookie",
-    "jwt",
-    "csrf",
-    "xsrf",
-    "saml",
-    "assertion",
-    "verifier",
-];
-/// Names that are secrets only when they are the whole name.
-const SECRET_NAMES: &[&str] =
-    &["code", "sid", "sig", "pin", "key", "pass", "nonce", "state", "otc", "cvv", "cvc", "pan", "iban"];
+/// What opens something in a message kept whole, beyond what an alert's own value could hold.
+const MORE_SECRETS: &[&str] = &["passphrase", "api-key", "assertion", "verifier", "cvv", "cvc", "iban"];
 /// Names of fields that hold what the owner or others wrote.
 const WRITTEN_NAMES: &[&str] = &[
     "message",
@@ -69,10 +44,10 @@ const OAUTH_NAMES: &[&str] = &["grant_type", "client_secret", "refresh_token", "
 
 /// Whether what stands under this name must not be kept.
 pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_NAMES.contains(&name.as_str())
-        || WRITTEN_NAMES.contains(&name.as_str())
-        || SECRET_PARTS.iter().any(|part| name.contains(part))
+    let lower = name.to_ascii_lowercase();
+    secrets::is_secret(&lower)
+        || WRITTEN_NAMES.contains(&lower.as_str())
+        || MORE_SECRETS.iter().any(|part| lower.contains(part))
 }
 
 /// A request as text: what an HTTP/1 client would have written, whatever carried it.

@@ -1,0 +1,37 @@
+//! The promises of what reads files: address data, and redaction of what is kept. No panic, whatever the bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use telltale::alert::evidence::redact::{apply, spans_of_layer};
+use telltale::place::ip::IpData;
+
+/// A file that opens answers every address or says that it does not know.
+pub fn addresses(data: &[u8]) {
+    let Ok(file) = IpData::open(data) else { return };
+    let mut asked = vec![
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V4(Ipv4Addr::BROADCAST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ];
+    asked.extend(data.chunks_exact(16).take(64).filter_map(|sixteen| {
+        let octets: [u8; 16] = sixteen.try_into().ok()?;
+        Some(IpAddr::from(octets))
+    }));
+    for address in asked {
+        assert!(file.country(address).is_none_or(|code| code.len() == 2));
+        let _ = file.network(address).map(|network| network.short().len());
+    }
+    let _ = file.verify();
+}
+
+/// Spans lie in the bytes, in order and apart; what is taken out is replaced by a mark and nothing else changes.
+pub fn redaction(data: &[u8]) {
+    let spans = spans_of_layer(data);
+    let mut end = 0;
+    for span in &spans {
+        assert!(end <= span.start && span.start < span.end && span.end <= data.len());
+        end = span.end;
+    }
+    let removed: usize = spans.iter().map(|span| span.end - span.start).sum();
+    assert_eq!(apply(data, &spans).len(), data.len() - removed + 3 * spans.len());
+}
