@@ -53,7 +53,12 @@ await() {
 daemon_pid() { cat "$DATA/daemon.pid" 2>/dev/null; }
 daemon_lives() { pid=$(daemon_pid) && [ -n "$pid" ] && [ -d "/proc/$pid" ] && [ "$pid" != "$1" ]; }
 # The daemon's hooks are perf events, however they were attached.
-hooked() { find "/proc/$(daemon_pid)/fd" -lname 'anon_inode:\[perf_event\]' 2>/dev/null | grep -q .; }
+hooked() {
+    for fd in "/proc/$(daemon_pid)/fd"/*; do
+        if [ "$(readlink "$fd")" = 'anon_inode:[perf_event]' ]; then return 0; fi
+    done
+    return 1
+}
 
 start_logd() {
     /system/bin/logd "$LOG" &
