@@ -9,7 +9,7 @@ use telltale::{
     alert::{explain, sink::is_reader_gone},
     cli::{self, Command, decode, doctor, evidence},
     config::{self, Config},
-    run,
+    kernel, run,
 };
 
 fn main() -> ExitCode {
@@ -43,15 +43,21 @@ fn config_check(file: Option<std::path::PathBuf>) -> Result<(), String> {
 }
 
 fn examine(json: bool, quick: bool) -> Result<(), String> {
-    match doctor::try_once() {
-        Ok(verdict) => print(&if json { verdict.json() } else { verdict.text(quick) }),
-        Err(error) => {
-            if json {
-                print(&doctor::refusal_json(&error))?;
+    if quick {
+        let proof = kernel::doctor::quick();
+        let verdict = proof.as_ref().map(|proof| proof.attach);
+        match (json, verdict) {
+            (true, verdict) => {
+                print(&doctor::quick_json(verdict.ok(), verdict.err().map(String::as_str)))?;
             }
-            Err(error.to_string())
+            (false, Ok(attach)) => print(&doctor::can_run(attach))?,
+            (false, Err(_)) => {}
         }
+        return proof.map(|_| ());
     }
+    let found = kernel::doctor::examine();
+    print(&if json { doctor::json(&found) } else { doctor::text(&found) })?;
+    found.refusal.map_or(Ok(()), Err)
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -1,71 +1,172 @@
-//! `telltale doctor`: can this kernel do the main job? Found out by doing it once, never by its version.
+//! `telltale doctor` in words and as JSON: one line per ability, then the TLS that processes use, then the verdict.
 #![forbid(unsafe_code)]
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::kernel::{KernelError, Options, Session};
+use crate::kernel::{
+    AttachPath, TlsState,
+    doctor::{Check, Examination, State},
+};
 
-/// What was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// The way to uprobes, as `--attach` takes it.
-    pub attach: &'static str,
-    /// TLS libraries that could be hooked.
-    pub libraries: Vec<String>,
+/// The one sentence of `--quick` when the main job can be done.
+pub fn can_run(attach: AttachPath) -> String {
+    format!(
+        "this kernel can run Telltale: hooks through {} fire, and what was sent can be read\n",
+        attach.name()
+    )
 }
 
-/// Loads the programs, opens the rings, hooks every TLS library in use, and takes it all off again.
-///
-/// # Errors
-/// What the kernel refused, in one line.
-pub fn try_once() -> Result<Verdict, KernelError> {
-    let session = Session::start(&Options::default())?;
-    let libraries = session.libraries().iter().map(|library| library.path.display().to_string()).collect();
-    let verdict = Verdict { attach: session.attach_path().name(), libraries };
-    session.stop()?;
-    Ok(verdict)
-}
-
-impl Verdict {
-    /// For people; `quick` is the one line that the installer of the module shows.
-    pub fn text(&self, quick: bool) -> String {
-        let mut text = format!("this kernel can run Telltale: uprobes through {}\n", self.attach);
-        if quick {
-            return text;
+/// For people.
+pub fn text(found: &Examination) -> String {
+    let mut text = String::new();
+    let width = found.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    for Check { name, state, found, costs } in &found.checks {
+        let mark = match state {
+            State::Works => "works  ",
+            State::Missing => "MISSING",
+            State::Known => "       ",
+        };
+        text.push_str(&format!("{mark}  {name:width$}  {found}"));
+        if !costs.is_empty() {
+            text.push_str(&format!("; without it: {costs}"));
         }
-        if self.libraries.is_empty() {
-            text.push_str("no process uses a TLS library that can be hooked\n");
-        }
-        for library in &self.libraries {
-            text.push_str(&format!("can be hooked: {library}\n"));
-        }
-        text
+        text.push('\n');
     }
+    text.push_str("\nTLS in use now:\n");
+    if found.tls.is_empty() {
+        text.push_str("  none; apps are hooked when they load it\n");
+    }
+    for file in &found.tls {
+        let processes = if file.processes == 1 {
+            "1 process".to_owned()
+        } else {
+            format!("{} processes", file.processes)
+        };
+        text.push_str(&format!("  {}, {processes}: {}\n", file.path.display(), words(&file.state)));
+    }
+    text.push('\n');
+    match (&found.refusal, found.attach) {
+        (Some(refusal), _) => text.push_str(&format!("cannot run: {refusal}\n")),
+        (None, attach) => text.push_str(&can_run(attach.unwrap_or(AttachPath::Tracefs))),
+    }
+    text
+}
 
-    /// For programs, one object.
-    pub fn json(&self) -> String {
-        json!({ "can_run": true, "attach": self.attach, "libraries": self.libraries }).to_string() + "\n"
+fn words(state: &TlsState) -> String {
+    match state {
+        TlsState::Hookable => "can be hooked".to_owned(),
+        TlsState::Bits32 => {
+            "not readable: 32-bit, which this kernel's hooks do not take; sends are counted".to_owned()
+        }
+        TlsState::Static => {
+            "not hooked: carries its own TLS, found by its structure, and hooking that is not built yet"
+                .to_owned()
+        }
+        TlsState::Unsure(why) => {
+            format!("not hooked: carries its own TLS, and where it writes is not certain ({why})")
+        }
     }
 }
 
-/// A refusal for programs, one object.
-pub fn refusal_json(error: &KernelError) -> String {
-    json!({ "can_run": false, "reason": error.to_string() }).to_string() + "\n"
+/// For programs, one object.
+pub fn json(found: &Examination) -> String {
+    let checks: Vec<Value> = found
+        .checks
+        .iter()
+        .map(|check| {
+            json!({ "name": check.name, "state": check.state.word(), "found": check.found, "costs": check.costs })
+        })
+        .collect();
+    let tls: Vec<Value> = found
+        .tls
+        .iter()
+        .map(|file| {
+            json!({
+                "path": file.path.display().to_string(),
+                "state": file.state.word(),
+                "processes": file.processes,
+                "why": words(&file.state),
+            })
+        })
+        .collect();
+    let mut object = verdict(found.attach, found.refusal.as_deref());
+    if let Value::Object(fields) = &mut object {
+        fields.insert("checks".into(), checks.into());
+        fields.insert("tls".into(), tls.into());
+    }
+    object.to_string() + "\n"
+}
+
+/// The part of it that `--quick --json` prints.
+pub fn quick_json(attach: Option<AttachPath>, refusal: Option<&str>) -> String {
+    verdict(attach, refusal).to_string() + "\n"
+}
+
+fn verdict(attach: Option<AttachPath>, refusal: Option<&str>) -> Value {
+    let mut verdict = json!({ "telltale": env!("CARGO_PKG_VERSION"), "can_run": refusal.is_none() });
+    if let Value::Object(fields) = &mut verdict {
+        if let Some(refusal) = refusal {
+            fields.insert("reason".into(), refusal.into());
+        }
+        if let Some(attach) = attach {
+            fields.insert("attach".into(), attach.name().into());
+        }
+    }
+    verdict
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::TlsFile;
+
+    fn examination(refusal: Option<&str>) -> Examination {
+        let check = |name, state, costs| Check { name, state, found: "so".into(), costs };
+        let file = |path: &str, state, processes| TlsFile { path: path.into(), state, processes };
+        Examination {
+            checks: vec![
+                check("kernel", State::Known, ""),
+                check("root", State::Works, ""),
+                check("bpf JIT", State::Missing, "slower"),
+            ],
+            tls: vec![
+                file("/system/lib64/libssl.so", TlsState::Hookable, 12),
+                file("/system/lib/libssl.so", TlsState::Bits32, 1),
+                file("/data/app/x/libflutter.so", TlsState::Static, 1),
+                file("/data/app/y/libz.so", TlsState::Unsure("two candidates".into()), 1),
+            ],
+            refusal: refusal.map(str::to_owned),
+            attach: refusal.is_none().then_some(AttachPath::Perf),
+        }
+    }
 
     #[test]
-    fn the_installer_shows_one_line_and_the_owner_more() {
-        let verdict = Verdict { attach: "tracefs", libraries: vec!["/system/lib64/libssl.so".into()] };
-        assert_eq!(verdict.text(true), "this kernel can run Telltale: uprobes through tracefs\n");
-        assert!(verdict.text(false).ends_with("can be hooked: /system/lib64/libssl.so\n"));
-        let json: serde_json::Value = serde_json::from_str(&verdict.json()).unwrap();
-        assert_eq!(json["can_run"], true);
-        let json: serde_json::Value = serde_json::from_str(&refusal_json(&KernelError::NoTracefs)).unwrap();
-        assert_eq!(json["can_run"], false);
-        assert!(json["reason"].as_str().unwrap().contains("tracefs"));
+    fn every_line_has_its_verdict_and_what_it_costs() {
+        let text = text(&examination(None));
+        for part in [
+            "works    root     so\n",
+            "MISSING  bpf JIT  so; without it: slower\n",
+            "libssl.so, 12 processes: can be hooked\n",
+            "/system/lib/libssl.so, 1 process: not readable: 32-bit",
+            "its own TLS, found by its structure",
+            "(two candidates)",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(text.ends_with(
+            "\nthis kernel can run Telltale: hooks through perf fire, and what was sent can be read\n"
+        ));
+        assert!(super::text(&examination(Some("no uprobes"))).ends_with("\ncannot run: no uprobes\n"));
+    }
+
+    #[test]
+    fn programs_get_the_same() {
+        let good: Value = serde_json::from_str(&json(&examination(None))).unwrap();
+        assert_eq!((&good["can_run"], &good["attach"]), (&json!(true), &json!("perf")));
+        assert_eq!(good["checks"][2]["state"], "missing");
+        assert_eq!(good["tls"][1]["state"], "32-bit");
+        let bad: Value = serde_json::from_str(&quick_json(None, Some("no uprobes"))).unwrap();
+        assert_eq!((&bad["can_run"], &bad["reason"]), (&json!(false), &json!("no uprobes")));
+        assert!(bad.get("attach").is_none());
     }
 }

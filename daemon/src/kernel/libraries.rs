@@ -66,16 +66,31 @@ impl Seen {
 
 /// Every executable file mapping of every process, each file once.
 pub(super) fn mapped_everywhere() -> Vec<Mapping> {
-    let mut seen = HashSet::new();
-    let mut mappings = Vec::new();
+    mapped_by().into_iter().map(|(mapping, _)| mapping).collect()
+}
+
+/// The same, with how many processes have the file mapped.
+pub(super) fn mapped_by() -> Vec<(Mapping, usize)> {
+    let mut known: HashMap<Inode, usize> = HashMap::new();
+    let mut mappings: Vec<(Mapping, usize)> = Vec::new();
     let Ok(processes) = fs::read_dir("/proc") else { return mappings };
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // A process that ends meanwhile, or a kernel thread, has nothing to show.
         let Ok(maps) = fs::read_to_string(process.path().join("maps")) else { continue };
-        mappings.extend(
-            maps.lines().filter_map(|line| parse(pid, line)).filter(|found| seen.insert(found.inode)),
-        );
+        let mut counted = HashSet::new();
+        for mapping in maps.lines().filter_map(|line| parse(pid, line)) {
+            if !counted.insert(mapping.inode) {
+                continue;
+            }
+            match known.get(&mapping.inode).and_then(|index| mappings.get_mut(*index)) {
+                Some((_, processes)) => *processes = processes.saturating_add(1),
+                None => {
+                    known.insert(mapping.inode, mappings.len());
+                    mappings.push((mapping, 1));
+                }
+            }
+        }
     }
     mappings
 }

@@ -22,7 +22,14 @@ impl MappedFile {
     /// # Errors
     /// The system's reason; an empty file cannot be mapped.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::of(&File::open(path)?)
+    }
+
+    /// The same with a file that is open already.
+    ///
+    /// # Errors
+    /// As [`MappedFile::open`].
+    pub fn of(file: &File) -> io::Result<Self> {
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::UnexpectedEof)?;
         // SAFETY: a new private mapping wherever the kernel puts it; no existing memory is touched. The descriptor may be

@@ -8,14 +8,17 @@
 //! doorbell, which the next record rings once.
 
 mod attach;
+pub mod doctor;
 mod error;
 mod libraries;
 mod mapped_file;
 pub mod netlink;
 mod program;
 mod ring;
+mod self_test;
 mod symbols;
 mod sys;
+mod tls_files;
 mod tracefs;
 mod watch;
 
@@ -35,6 +38,8 @@ use telltale_abi::Policy;
 pub use attach::AttachPath;
 pub use error::KernelError;
 pub use mapped_file::MappedFile;
+pub use self_test::{Proof, prove};
+pub use tls_files::{TlsFile, TlsState};
 
 use crate::record::Event;
 use attach::{Attacher, Hook};
@@ -132,6 +137,8 @@ const HOOKS: [(&str, bool, &str); 10] = [
     ("SSL_free", false, "ssl_free"),
 ];
 
+/// Which CPUs run.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
 /// All data rings together take at most this: the daemon's memory is bounded on eight CPUs as on two.
 const RINGS_TOTAL: usize = 6 * 1024 * 1024;
 /// One data ring takes at least and at most this.
@@ -143,6 +150,22 @@ impl Session {
     /// # Errors
     /// Each of [`KernelError`]: not root, no program embedded, no BPF, no tracefs, a library that is not one.
     pub fn start(options: &Options) -> Result<Session, KernelError> {
+        let mut session = Session::bare(options)?;
+        for path in &options.libraries {
+            session.hook_named(path)?;
+        }
+        if options.libraries.is_empty() {
+            // Before looking at what is mapped, so that nothing slips through in between.
+            session.watch = Some(Watch::open(&cpu_list(ONLINE)?)?);
+            for mapping in libraries::mapped_everywhere() {
+                session.consider(&mapping);
+            }
+        }
+        Ok(session)
+    }
+
+    /// Programs and rings, with nothing hooked yet.
+    fn bare(options: &Options) -> Result<Session, KernelError> {
         if !nix::unistd::geteuid().is_root() {
             return Err(KernelError::NotRoot);
         }
@@ -153,18 +176,16 @@ impl Session {
         {
             log::debug!("setrlimit(RLIMIT_MEMLOCK): {error}");
         }
-        let online = cpu_list("/sys/devices/system/cpu/online")?;
+        let online = cpu_list(ONLINE)?;
         let possible = cpu_list("/sys/devices/system/cpu/possible")?;
         let first = online.first().copied().unwrap_or(0);
         let programs = Programs::load(possible.len())?;
         let attacher = Attacher::new(options.attach, first)?;
-        let follow = options.libraries.is_empty();
         let mut session = Session {
             libraries: Vec::new(),
             attacher,
             cpus: Vec::new(),
-            // Before looking at what is mapped, so that nothing slips through in between.
-            watch: if follow { Some(Watch::open(&online)?) } else { None },
+            watch: None,
             seen: Seen::default(),
             hooked: HashSet::new(),
             passes: 0,
@@ -174,14 +195,6 @@ impl Session {
         let pages = ring_bytes(possible.len()) / sys::page_size();
         for cpu in online {
             session.open_rings(cpu, pages)?;
-        }
-        for path in &options.libraries {
-            session.hook_named(path)?;
-        }
-        if follow {
-            for mapping in libraries::mapped_everywhere() {
-                session.consider(&mapping);
-            }
         }
         Ok(session)
     }
@@ -383,7 +396,7 @@ impl Session {
     /// # Errors
     /// The list of CPUs cannot be read, or a ring cannot be opened.
     pub fn follow_cpus(&mut self) -> Result<bool, KernelError> {
-        let online = cpu_list("/sys/devices/system/cpu/online")?;
+        let online = cpu_list(ONLINE)?;
         let gone = self.cpus.iter().any(|rings| !online.contains(&rings.cpu));
         let new: Vec<u32> =
             online.iter().copied().filter(|cpu| !self.cpus.iter().any(|rings| rings.cpu == *cpu)).collect();

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs::File};
 use memchr::memmem;
 use object::{
     Endianness,
-    elf::{FileHeader64, PT_LOAD, SHN_UNDEF, STT_FUNC},
+    elf::{FileHeader32, FileHeader64, PT_LOAD, SHN_UNDEF, STT_FUNC},
     read::{
         ReadCache, ReadRef,
         elf::{FileHeader, ProgramHeader, SectionHeader, Sym},
@@ -27,11 +27,24 @@ pub(super) enum Functions {
 pub(super) fn find(file: &File, needed: &str, names: &[&'static str]) -> Functions {
     let cache = ReadCache::new(file);
     // Malformed tables are treated as absent: a file that its own loader reads otherwise is no library to us.
-    read(&cache, needed, names).unwrap_or(Functions::Other("not a 64-bit ELF file"))
+    match read::<FileHeader64<Endianness>, _>(&cache, needed, names) {
+        Some(found) => Functions::At(found),
+        None => Functions::Other("not a 64-bit ELF file"),
+    }
 }
 
-fn read<'a, R: ReadRef<'a>>(data: R, needed: &str, names: &[&'static str]) -> Option<Functions> {
-    let header = FileHeader64::<Endianness>::parse(data).ok()?;
+/// Whether this is a library of 32-bit processes that has `name`: nothing of it can be hooked here, but it can be named.
+pub(super) fn is_32_bit_with(file: &File, name: &'static str) -> bool {
+    let cache = ReadCache::new(file);
+    read::<FileHeader32<Endianness>, _>(&cache, name, &[name]).is_some_and(|found| found.contains_key(name))
+}
+
+fn read<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(
+    data: R,
+    needed: &str,
+    names: &[&'static str],
+) -> Option<BTreeMap<&'static str, u64>> {
+    let header = H::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, data).ok()?;
     let sections = header.sections(endian, data).ok()?;
@@ -56,16 +69,16 @@ fn read<'a, R: ReadRef<'a>>(data: R, needed: &str, names: &[&'static str]) -> Op
             }
             let Ok(name) = symbol.name(endian, symbols.strings()) else { continue };
             let Some(name) = names.iter().find(|wanted| wanted.as_bytes() == name) else { continue };
-            let address = symbol.st_value(endian);
+            let address: u64 = symbol.st_value(endian).into();
             let offset = segments.iter().find_map(|segment| {
-                let into = address.checked_sub(segment.p_vaddr(endian))?;
-                let inside = segment.p_type(endian) == PT_LOAD && into < segment.p_filesz(endian);
-                if inside { segment.p_offset(endian).checked_add(into) } else { None }
+                let into = address.checked_sub(segment.p_vaddr(endian).into())?;
+                let inside = segment.p_type(endian) == PT_LOAD && into < segment.p_filesz(endian).into();
+                if inside { segment.p_offset(endian).into().checked_add(into) } else { None }
             });
             if let Some(offset) = offset {
                 found.entry(*name).or_insert(offset);
             }
         }
     }
-    Some(Functions::At(found))
+    Some(found)
 }

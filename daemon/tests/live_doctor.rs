@@ -1,0 +1,154 @@
+//! `telltale doctor` as a process: what it says of this kernel, and its refusals where something is missing.
+//!
+//! Needs root and the embedded eBPF program; else the test says `skipped: REASON`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use telltale::kernel::{AttachPath, KernelError, prove};
+
+const TELLTALE: &str = env!("CARGO_BIN_EXE_telltale");
+
+/// Whether this machine can run the tests; if not, says so.
+fn can_run() -> bool {
+    match prove(None) {
+        Ok(_) => true,
+        Err(error @ (KernelError::NotRoot | KernelError::NoProgram | KernelError::NoTracefs)) => {
+            println!("skipped: {error}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn doctor(args: &[&str]) -> Output {
+    Command::new(TELLTALE).arg("doctor").args(args).output().unwrap()
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// This process's entries and those of its children would be named after them; of a dead maker none may be left.
+fn left_by(pid: u32) -> usize {
+    let own = format!(":telltale_{pid}_");
+    let roots = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+    let text = roots.iter().find_map(|root| fs::read_to_string(format!("{root}/uprobe_events")).ok());
+    text.unwrap_or_default().lines().filter(|line| line.contains(&own)).count()
+}
+
+/// A copy that anybody may run, wherever the target folder lies.
+fn public_copy() -> PathBuf {
+    let copy = std::env::temp_dir().join(format!("telltale-doctor-{}", std::process::id()));
+    fs::copy(TELLTALE, &copy).unwrap();
+    copy
+}
+
+#[test]
+fn hooks_are_proven_on_ourselves_by_either_way_and_leave_nothing() {
+    if !can_run() {
+        return;
+    }
+    for way in [AttachPath::Tracefs, AttachPath::Perf] {
+        match prove(Some(way)) {
+            Ok(proof) => assert!(proof.is_enough() && proof.attach == way, "{proof:?}"),
+            Err(error @ (KernelError::NoPmu | KernelError::NoTracefs)) => println!("skipped: {error}"),
+            Err(error) => panic!("{way:?}: {error}"),
+        }
+        assert_eq!(left_by(std::process::id()), 0);
+    }
+}
+
+#[test]
+fn quick_is_one_sentence_within_two_seconds() {
+    if !can_run() {
+        return;
+    }
+    let began = Instant::now();
+    let output = doctor(&["--quick"]);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(output.status.code(), Some(0));
+    let text = said(&output.stdout);
+    assert!(text.starts_with("this kernel can run Telltale") && text.lines().count() == 1, "{text}");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn every_ability_has_a_verdict() {
+    if !can_run() {
+        return;
+    }
+    let output = doctor(&["--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["can_run"], true);
+    let checks = found["checks"].as_array().unwrap();
+    let state = |name: &str| {
+        let check = checks.iter().find(|check| check["name"] == name);
+        check.unwrap_or_else(|| panic!("{name}: {found}"))["state"].as_str().unwrap()
+    };
+    for name in
+        ["root", "bpf program for uprobes", "read of user memory", "perf ring", "sock_diag", "rtnetlink"]
+    {
+        assert_eq!(state(name), "works", "{name}");
+    }
+    for name in ["kernel", "security domain", "tracefs", "tracepoints raw_syscalls", "bpf JIT"] {
+        assert!(!state(name).is_empty(), "{name}");
+    }
+    for check in checks {
+        assert_eq!(check["state"] == "missing", check["costs"] != "", "{check}");
+    }
+}
+
+#[test]
+fn without_root_it_says_so() {
+    let copy = public_copy();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy)
+        .args(["doctor", "--quick"])
+        .output();
+    fs::remove_file(&copy).unwrap();
+    let output = match output {
+        Ok(output) if nix::unistd::geteuid().is_root() => output,
+        _ => return println!("skipped: needs root and setpriv"),
+    };
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output.stderr);
+    assert!(text.contains("must run as root") && text.lines().count() == 1, "{text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn without_uprobes_it_refuses_in_one_sentence() {
+    if !can_run() {
+        return;
+    }
+    let empty = tempfile::tempdir().unwrap();
+    // In a mount namespace of its own: nobody else's tracefs goes away.
+    let hide = r#"
+        for place in /sys/kernel/tracing /sys/kernel/debug /sys/bus/event_source/devices/uprobe; do
+            if [ -d "$place" ]; then mount --bind "$1" "$place" || exit 90; fi
+        done
+        exec "$2" doctor --quick"#;
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", hide, "sh"])
+        .arg(empty.path())
+        .arg(Path::new(TELLTALE))
+        .output()
+        .unwrap();
+    if output.status.code() == Some(90) {
+        return println!("skipped: mounting is not allowed here");
+    }
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = said(&output.stderr);
+    assert!(text.contains("tracefs") && text.contains("CONFIG_UPROBE_EVENTS"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(output.stdout.is_empty());
+}
