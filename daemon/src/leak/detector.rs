@@ -1,6 +1,6 @@
 //! The detector: a message and its layers in, findings out. All witnesses but persistence, which needs a memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{
     Context, Crypt, Error, Finding, Kind, Witness,
@@ -8,13 +8,14 @@ use super::{
     data::{At, Data},
     dictionary::Dictionary,
     fields::Weight,
-    judge::{self, Case},
+    judge::{self, Case, Rulings},
     needles::{hex, is_nothing},
     own_words::OwnWords,
-    path::{MAX_DEPTH, Step, render, text_of, without_indices},
+    path::{MAX_DEPTH, Step, render, text_of},
     persist::Store,
     position::{self, Position},
     scan::{Hit, Scanner},
+    settle::{Spotted, settle},
     shape::{Shapes, Site},
     token::last_key,
     truth::Truth,
@@ -104,10 +105,11 @@ impl Detector {
             }
         }
         let case = Case { context, target: &message.target, telemetry: telemetry.is_some() };
+        let mut rulings = Rulings::default();
         let mut findings: Vec<Finding> = candidates
             .into_iter()
             .take(MAX_FINDINGS)
-            .map(|candidate| self.judge(case, tree, telemetry, candidate))
+            .map(|candidate| self.judge(case, tree, telemetry, candidate, &mut rulings))
             .collect();
         judge::join(&mut findings);
         findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.node.cmp(&b.node)));
@@ -129,14 +131,17 @@ impl Detector {
         findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.node.cmp(&b.node)));
     }
 
-    fn judge(
-        &self,
+    fn judge<'d>(
+        &'d self,
         case: Case<'_>,
         tree: &Tree,
         telemetry: Option<&Telemetry>,
         candidate: Candidate,
+        rulings: &mut Rulings<'d>,
     ) -> Finding {
-        let (asked, reason) = judge::asked(&self.data, case, candidate.kind);
+        let node = candidate.place.node;
+        let (asked, reason) =
+            rulings.asked(candidate.kind, || judge::asked(&self.data, case, candidate.kind));
         let severity = judge::severity(&self.data, case, &candidate, asked);
         let mut why = candidate.why;
         if candidate.own_words {
@@ -146,7 +151,7 @@ impl Detector {
             why.push_str(reason);
         }
         let sealed = candidate.kind == Kind::EncryptedTelemetry;
-        let node = candidate.place.node;
+        let (via, way) = rulings.way(node, || (tree.via(node), crypt(tree, node, case.context.crypt)));
         Finding {
             kind: candidate.kind,
             value: candidate.value,
@@ -157,8 +162,8 @@ impl Detector {
             severity,
             sender: candidate.sender,
             protocol: telemetry.map(|telemetry| telemetry.id.clone()),
-            crypt: if sealed { Crypt::Sealed } else { crypt(tree, node, case.context.crypt) },
-            via: tree.via(node),
+            crypt: if sealed { Crypt::Sealed } else { way },
+            via,
             at: candidate.place.at,
             why,
             node,
@@ -268,13 +273,6 @@ fn is_secret(node: &Node) -> bool {
     matches!(node.step.as_str(), "header:authorization" | "header:proxy-authorization")
 }
 
-/// A truth hit on its way to becoming a candidate.
-struct Spotted {
-    candidate: Candidate,
-    /// It stands in the raw bytes of a layer, not at a named place.
-    loose: bool,
-}
-
 struct Work<'a> {
     detector: &'a Detector,
     tree: &'a Tree,
@@ -314,8 +312,8 @@ impl<'a> Work<'a> {
             }
             if let Some(position) = candidate.position {
                 near(candidate, position, detector.fix);
-            } else if let Some((needle, known)) = detector.scanner.whole(&candidate.value)
-                && is_device_kind(candidate.kind)
+            } else if is_device_kind(candidate.kind)
+                && let Some((needle, known)) = detector.scanner.whole(&candidate.value)
             {
                 let sent = candidate.value.clone();
                 if !is_device_kind(known.kind) {
@@ -505,15 +503,29 @@ impl<'a> Work<'a> {
     /// Two neighbouring numbers that are where the phone is.
     fn siblings(&mut self, node: usize, value: &Value, steps: &[Step<'_>]) {
         let Some(fix) = self.detector.fix else { return };
-        let numbers: Vec<(&str, &str)> = match value {
-            Value::Map(entries) => entries.iter().filter_map(|(k, v)| Some((&**k, number(v)?))).collect(),
-            Value::List(items) if items.len() <= 8 => {
-                items.iter().filter_map(|v| Some(("", number(v)?))).collect()
+        match value {
+            Value::Map(entries) => {
+                let numbers = entries.iter().filter_map(|(key, value)| Some((&**key, number(value)?)));
+                self.neighbours(node, steps, fix, numbers);
             }
-            _ => return,
-        };
-        for pair in numbers.windows(2) {
-            let [(first_key, first), (_, second)] = pair else { continue };
+            Value::List(items) if items.len() <= 8 => {
+                let numbers = items.iter().filter_map(|value| Some(("", number(value)?)));
+                self.neighbours(node, steps, fix, numbers);
+            }
+            _ => {}
+        }
+    }
+
+    fn neighbours<'v>(
+        &mut self,
+        node: usize,
+        steps: &[Step<'_>],
+        fix: Position,
+        numbers: impl Iterator<Item = (&'v str, &'v str)>,
+    ) {
+        let mut before = None;
+        for (key, second) in numbers {
+            let Some((first_key, first)) = before.replace((key, second)) else { continue };
             let near = |lat, lon| position::pair_near(lat, lon, fix);
             let Some(found) = near(first, second).or_else(|| near(second, first)) else { continue };
             let at = if first_key.is_empty() {
@@ -556,67 +568,9 @@ impl<'a> Work<'a> {
         });
     }
 
-    /// One finding per value and place; the strongest witness wins; an inner layer does not repeat an outer one.
     fn finish(mut self) -> Vec<Candidate> {
         self.app_list();
-        let spotted = std::mem::take(&mut self.truths);
-        let mut kept: Vec<Candidate> = Vec::new();
-        let stronger: Vec<Candidate> =
-            self.candidates.iter().filter(|c| c.by < Witness::Shape).cloned().collect();
-        for (index, spot) in spotted.iter().enumerate() {
-            let mine = &spot.candidate;
-            let same = |other: &Candidate| other.kind == mine.kind && other.value == mine.value;
-            let told = stronger.iter().any(|other| {
-                other.place.node == mine.place.node
-                    && covers(&other.place.at, &mine.place.at)
-                    && (same(other) || other.position.is_some() && mine.position.is_some())
-            });
-            let by_layers = spotted.iter().enumerate().any(|(other_index, other)| {
-                other_index != index && same(&other.candidate) && self.repeats(spot, other)
-            }) || stronger
-                .iter()
-                .any(|other| same(other) && self.is_inside(other.place.node, mine.place.node) && spot.loose);
-            if !told && !by_layers {
-                kept.push(mine.clone());
-            }
-        }
-        let truth_places: HashSet<(usize, &str)> =
-            kept.iter().chain(&stronger).map(|c| (c.place.node, c.place.at.as_str())).collect();
-        let mut seen = HashSet::new();
-        let mut out = Vec::new();
-        let shapes = self
-            .candidates
-            .iter()
-            .filter(|c| c.by >= Witness::Shape)
-            .filter(|c| !truth_places.contains(&(c.place.node, c.place.at.as_str())));
-        for candidate in stronger.iter().chain(&kept).chain(shapes) {
-            let place = (candidate.place.node, without_indices(&candidate.place.at));
-            if seen.insert((candidate.kind, candidate.value.clone(), place)) {
-                out.push(candidate.clone());
-            }
-        }
-        out
-    }
-
-    /// True when `mine` is what `other` already says at a better place.
-    fn repeats(&self, mine: &Spotted, other: &Spotted) -> bool {
-        let (a, b) = (mine.candidate.place.node, other.candidate.place.node);
-        if a == b {
-            return mine.loose && !other.loose;
-        }
-        if self.is_inside(b, a) { mine.loose } else { self.is_inside(a, b) && !other.loose }
-    }
-
-    /// True when layer `inner` was taken out of layer `outer`.
-    fn is_inside(&self, inner: usize, outer: usize) -> bool {
-        let mut next = self.tree.nodes.get(inner).and_then(|node| node.parent);
-        while let Some(index) = next {
-            if index == outer {
-                return true;
-            }
-            next = self.tree.nodes.get(index).and_then(|node| node.parent).filter(|parent| *parent < index);
-        }
-        false
+        settle(self.tree, self.candidates, self.truths)
     }
 
     fn app_list(&mut self) {
@@ -650,11 +604,6 @@ impl<'a> Work<'a> {
             });
         }
     }
-}
-
-/// True when a dictionary place is the same as, or a part of, the place of a hit in its text.
-fn covers(dictionary: &str, hit: &str) -> bool {
-    dictionary == hit || dictionary.strip_prefix(hit).is_some_and(|rest| rest.starts_with("##"))
 }
 
 fn is_open(field: &Field<'_>) -> bool {

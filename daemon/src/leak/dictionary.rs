@@ -9,7 +9,7 @@ use super::{
     data::{At, Data, Row, Take},
     detector::Field,
     judge::is_host,
-    path::{self, Path, Step, Trie, get, leaves, render, text_of},
+    path::{Path, Step, Trie, get, leaves, render, text_of},
     take,
 };
 use crate::unwrap::{Content, Node, Tree, Value};
@@ -174,13 +174,13 @@ impl Dictionary {
             }
             let mut best = None;
             for path in shown {
-                let mut trie = Trie::default();
-                trie.insert(path, 0);
-                trie.walk(event, &mut way, &mut |_, steps, value| {
-                    if let Some(text) = text_of(value).filter(|text| !text.is_empty()) {
-                        best.get_or_insert_with(|| (render(steps), text));
-                    }
+                path.find(event, &mut way, &mut |steps, value| {
+                    best = text_of(value).filter(|text| !text.is_empty()).map(|text| (render(steps), text));
+                    best.is_some()
                 });
+                if best.is_some() {
+                    break;
+                }
             }
             let (at, text) = best.unwrap_or_else(|| (place_of(&scope.name, event, &mut way), name));
             self.push(row, Place { node, at }, text.into(), sender, out);
@@ -457,11 +457,10 @@ fn is_address(kind: Kind) -> bool {
 }
 
 fn place_of<'v>(path: &Path, value: &'v Value, way: &mut Vec<Step<'v>>) -> String {
-    let mut trie = path::Trie::default();
-    trie.insert(path, 0);
     let mut place = None;
-    trie.walk(value, way, &mut |_, steps, _| {
-        place.get_or_insert_with(|| render(steps));
+    path.find(value, way, &mut |steps, _| {
+        place = Some(render(steps));
+        true
     });
     place.unwrap_or_default()
 }

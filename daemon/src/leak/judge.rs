@@ -2,7 +2,7 @@
 //! `data/asked.toml`.
 
 use super::{
-    Asked, Context, Finding, Kind, Severity, Witness,
+    Asked, Context, Crypt, Finding, Kind, Severity, Witness,
     candidate::Candidate,
     data::{Data, Rule},
     fields::Weight,
@@ -24,6 +24,39 @@ pub(crate) fn asked<'d>(data: &'d Data, case: Case<'_>, kind: Kind) -> (Asked, O
         Some(rule) => (rule.asked, Some(&rule.reason)),
         None if case.telemetry => (Asked::No, None),
         None => (Asked::Unknown, None),
+    }
+}
+
+/// What is the same for every finding of a kind, or of a layer, in one message.
+#[derive(Debug, Default)]
+pub(crate) struct Rulings<'d> {
+    asked: Vec<(Kind, Asked, Option<&'d str>)>,
+    ways: Vec<(usize, String, Crypt)>,
+}
+
+impl<'d> Rulings<'d> {
+    /// The ruling on a kind, asked for once.
+    pub(crate) fn asked(
+        &mut self,
+        kind: Kind,
+        rule: impl FnOnce() -> (Asked, Option<&'d str>),
+    ) -> (Asked, Option<&'d str>) {
+        if let Some((_, asked, reason)) = self.asked.iter().find(|(known, ..)| *known == kind) {
+            return (*asked, *reason);
+        }
+        let (asked, reason) = rule();
+        self.asked.push((kind, asked, reason));
+        (asked, reason)
+    }
+
+    /// The route to a layer and the innermost protection on it, followed once.
+    pub(crate) fn way(&mut self, node: usize, find: impl FnOnce() -> (String, Crypt)) -> (String, Crypt) {
+        if let Some((_, via, crypt)) = self.ways.iter().find(|(known, ..)| *known == node) {
+            return (via.clone(), *crypt);
+        }
+        let (via, crypt) = find();
+        self.ways.push((node, via.clone(), crypt));
+        (via, crypt)
     }
 }
 

@@ -21,7 +21,9 @@ mod record;
 #[cfg(test)]
 mod rows_tests;
 mod scan;
+mod settle;
 mod shape;
+mod sieve;
 mod take;
 #[cfg(test)]
 mod testing;

@@ -124,13 +124,22 @@ impl Path {
 
     /// The first value at this path.
     pub(crate) fn first<'v>(&self, root: &'v Value) -> Option<&'v Value> {
-        let mut trie = Trie::default();
-        trie.insert(self, 0);
-        let mut found = None;
-        trie.walk(root, &mut Vec::new(), &mut |_, _, value| {
-            found.get_or_insert(value);
+        let mut first = None;
+        walk_one(&self.0, root, &mut Vec::new(), &mut |_, value| {
+            first = Some(value);
+            true
         });
-        found
+        first
+    }
+
+    /// Calls `found(place, value)` for every place of this path until it says that this is enough; true when it did.
+    pub(crate) fn find<'v>(
+        &self,
+        root: &'v Value,
+        steps: &mut Vec<Step<'v>>,
+        found: &mut impl FnMut(&[Step<'v>], &'v Value) -> bool,
+    ) -> bool {
+        walk_one(&self.0, root, steps, found)
     }
 
     /// This path below another.
@@ -159,11 +168,79 @@ impl Path {
     }
 }
 
+fn walk_one<'v>(
+    segments: &[Segment],
+    value: &'v Value,
+    steps: &mut Vec<Step<'v>>,
+    found: &mut impl FnMut(&[Step<'v>], &'v Value) -> bool,
+) -> bool {
+    let Some((first, rest)) = segments.split_first() else { return found(steps, value) };
+    let mut into = |step, inner, steps: &mut Vec<Step<'v>>| {
+        steps.push(step);
+        let enough = walk_one(rest, inner, steps, found);
+        steps.pop();
+        enough
+    };
+    match (first, value) {
+        (Segment::Key(wanted), Value::Map(entries)) => entries
+            .iter()
+            .filter(|(key, _)| **key == **wanted)
+            .any(|(key, inner)| into(Step::Key(key), inner, steps)),
+        (Segment::Prefix(prefix), Value::Map(entries)) => entries
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix.as_str()))
+            .any(|(key, inner)| into(Step::Key(key), inner, steps)),
+        (Segment::Each, Value::List(items)) => {
+            items.iter().enumerate().any(|(index, item)| into(Step::Index(index), item, steps))
+        }
+        (Segment::Find(key, text), Value::List(items)) => items
+            .iter()
+            .enumerate()
+            .filter(|(_, item)| has(item, key, text))
+            .any(|(index, item)| into(Step::Index(index), item, steps)),
+        // A value that is no list stands for its only element.
+        (Segment::Each, _) => walk_one(rest, value, steps, found),
+        (Segment::Find(key, text), _) => has(value, key, text) && walk_one(rest, value, steps, found),
+        (Segment::Key(_) | Segment::Prefix(_), _) => false,
+    }
+}
+
+/// Which keys are surely not in a set: most keys of telemetry are in none, and a hash of each costs more than the walk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeyFilter([u64; 4]);
+
+impl KeyFilter {
+    /// Adds a key; upper and lower case are alike.
+    pub(crate) fn insert(&mut self, key: &[u8]) {
+        let (word, bit) = Self::place(key);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    /// False when the key is surely not in the set.
+    #[inline]
+    pub(crate) fn may_have(&self, key: &[u8]) -> bool {
+        let (word, bit) = Self::place(key);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    #[inline]
+    fn place(key: &[u8]) -> (usize, u64) {
+        let (first, middle, last) = (key.first(), key.get(key.len() / 2), key.last());
+        let at = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or(0) | 0x20);
+        let mixed =
+            key.len().wrapping_mul(31) ^ at(first) ^ at(middle).wrapping_mul(5) ^ at(last).wrapping_mul(17);
+        (mixed >> 6 & 3, 1 << (mixed & 63))
+    }
+}
+
 /// Many paths joined, so that one walk over a value finds the places of them all.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trie {
     here: Vec<usize>,
     keys: HashMap<String, Trie>,
+    known: KeyFilter,
     prefixes: Vec<(String, Trie)>,
     each: Option<Box<Trie>>,
     finds: Vec<(String, String, Trie)>,
@@ -181,7 +258,10 @@ impl Trie {
             return;
         };
         let next = match first {
-            Segment::Key(key) => self.keys.entry(key.clone()).or_default(),
+            Segment::Key(key) => {
+                self.known.insert(key.as_bytes());
+                self.keys.entry(key.clone()).or_default()
+            }
             Segment::Each => self.each.get_or_insert_default(),
             Segment::Prefix(prefix) => {
                 entry(&mut self.prefixes, |(p, _)| p == prefix, || (prefix.clone(), Trie::default()))
@@ -216,7 +296,9 @@ impl Trie {
                 if !self.keys.is_empty() || !self.prefixes.is_empty() {
                     for (key, inner) in entries {
                         let key: &str = key;
-                        if let Some(trie) = self.keys.get(key) {
+                        if self.known.may_have(key.as_bytes())
+                            && let Some(trie) = self.keys.get(key)
+                        {
                             step_into(trie, Step::Key(key), inner, steps, found);
                         }
                         for (prefix, trie) in &self.prefixes {

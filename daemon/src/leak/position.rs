@@ -58,6 +58,11 @@ pub(crate) fn pair(lat: &str, lon: &str) -> Option<(Position, bool)> {
 
 /// Like [`pair`], but of what whole numbers may mean the one near `fix`.
 pub(crate) fn pair_near(lat: &str, lon: &str, fix: Position) -> Option<Position> {
+    // Most pairs of numbers are none: below six characters neither is a number of three decimals beside another or one of the
+    // two whole numbers that must have six digits.
+    if lat.len().max(lon.len()) < 6 && !(lat.contains('.') && lon.contains('.')) {
+        return None;
+    }
     match pair(lat, lon)? {
         (position, false) => Some(position).filter(|position| position.is_near(fix)),
         (_, true) => scaled(lat, lon).find(|position| position.is_near(fix)),
@@ -86,7 +91,7 @@ fn decimals(text: &str) -> Option<usize> {
 
 /// Pairs of decimals next to each other in a text such as a path or a query: `38.72225,-9.13934`, either order.
 pub(crate) fn pair_in_text(text: &str, fix: Position) -> Option<Position> {
-    if text.len() > 4096 || !text.contains('.') {
+    if text.len() > 4096 || !has_two_decimals(text.as_bytes()) {
         return None;
     }
     let mut before: Option<&str> = None;
@@ -107,6 +112,13 @@ pub(crate) fn pair_in_text(text: &str, fix: Position) -> Option<Position> {
         before = Some(word);
     }
     None
+}
+
+/// Whether a text has two numbers of three decimals at all: hardly any has, and this is all that is read of the others.
+fn has_two_decimals(text: &[u8]) -> bool {
+    let decimals =
+        |dot: &usize| text.get(dot + 1..dot + 4).is_some_and(|digits| digits.iter().all(u8::is_ascii_digit));
+    memchr::memchr_iter(b'.', text).filter(decimals).nth(1).is_some()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Finds this phone's own values in text and bytes: one automaton over all needles, so that the number of identifiers,
-//! hashes and encodings does not matter to the time it takes.
+//! hashes and encodings does not matter to the time it takes, behind a sieve that lets it sleep through most text.
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
@@ -7,6 +7,7 @@ use super::{
     Error,
     data::Data,
     needles::{Bounds, Known, Needle, Needles},
+    sieve::Sieve,
     truth::Truth,
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct Hit<'s> {
 pub(crate) struct Scanner {
     needles: Needles,
     automaton: AhoCorasick,
+    sieve: Sieve,
     shortest: usize,
 }
 
@@ -43,7 +45,8 @@ impl Scanner {
             .build(needles.needles.iter().map(|needle| &needle.pattern))
             .map_err(|error| Error::Automaton(error.to_string()))?;
         let shortest = needles.needles.iter().map(|needle| needle.pattern.len()).min().unwrap_or(usize::MAX);
-        Ok(Scanner { needles, automaton, shortest })
+        let sieve = Sieve::new(needles.needles.iter().map(|needle| needle.pattern.as_slice()));
+        Ok(Scanner { needles, automaton, sieve, shortest })
     }
 
     /// The needle that is exactly this text, and what it stands for.
@@ -57,9 +60,9 @@ impl Scanner {
         self.needles.known.get(known)?.value.as_deref()
     }
 
-    /// How many needles there are, and the automaton's size in bytes.
+    /// How many needles there are, and the size of automaton and sieve in bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.needles.needles.len(), self.automaton.memory_usage())
+        (self.needles.needles.len(), self.automaton.memory_usage() + self.sieve.memory_usage())
     }
 
     /// Everything of this phone in `text`, in order; of two that overlap, the longer.
@@ -68,9 +71,16 @@ impl Scanner {
         if text.len() < self.shortest {
             return;
         }
-        for found in self.automaton.find_overlapping_iter(text).take(MAX_MATCHES) {
-            let (start, end) = (found.start(), found.end());
-            let Some(needle) = self.needles.needles.get(found.pattern().as_usize()) else { continue };
+        // Empty in nearly every call, and then it takes no memory.
+        let mut parts = Vec::new();
+        self.sieve.parts(text, &mut parts);
+        let found = parts.into_iter().flat_map(|(from, to)| {
+            let part = text.get(from..to).unwrap_or_default();
+            let matches = self.automaton.find_overlapping_iter(part);
+            matches.map(move |found| (found.pattern().as_usize(), from + found.start(), from + found.end()))
+        });
+        for (pattern, start, end) in found.take(MAX_MATCHES) {
+            let Some(needle) = self.needles.needles.get(pattern) else { continue };
             let Some(known) = self.needles.known.get(needle.known) else { continue };
             if needle.exact && text.get(start..end) != Some(needle.pattern.as_slice()) {
                 continue;

@@ -7,7 +7,7 @@ use super::{
     candidate::{Candidate, Place},
     data::{Data, ShapeRow},
     needles::is_nothing,
-    path::{get, text_of},
+    path::{KeyFilter, get, text_of},
     position, take,
 };
 use crate::unwrap::Value;
@@ -63,6 +63,7 @@ pub(crate) struct Shapes {
     by_key: HashMap<Box<[u8]>, usize>,
     /// (latitude key, longitude key, row)
     pairs: HashMap<Box<[u8]>, Vec<(String, usize)>>,
+    known: KeyFilter,
     longest: usize,
 }
 
@@ -71,10 +72,11 @@ impl Shapes {
     pub(crate) fn new(data: &Data) -> Shapes {
         let mut by_key = HashMap::new();
         let mut pairs: HashMap<Box<[u8]>, Vec<(String, usize)>> = HashMap::new();
-        let mut longest = 0;
+        let (mut known, mut longest) = (KeyFilter::default(), 0);
         for (index, row) in data.shapes.iter().enumerate() {
             for key in &row.keys {
                 longest = longest.max(key.len());
+                known.insert(key.split_once('+').map_or(key.as_str(), |(lat, _)| lat).as_bytes());
                 match key.split_once('+') {
                     Some((lat, lon)) => {
                         pairs.entry(lat.as_bytes().into()).or_default().push((lon.into(), index))
@@ -85,14 +87,16 @@ impl Shapes {
                 }
             }
         }
-        Shapes { rows: data.shapes.clone(), by_key, pairs, longest }
+        Shapes { rows: data.shapes.clone(), by_key, pairs, known, longest }
     }
 
     /// True when a row speaks of this key, so that the rest of the work is worth doing.
     pub(crate) fn knows(&self, key: &str) -> bool {
         let mut buffer = [0; LONGEST_KEY];
-        self.lower(key, &mut buffer)
-            .is_some_and(|key| self.by_key.contains_key(key) || self.pairs.contains_key(key))
+        self.known.may_have(key.as_bytes())
+            && self
+                .lower(key, &mut buffer)
+                .is_some_and(|key| self.by_key.contains_key(key) || self.pairs.contains_key(key))
     }
 
     fn lower<'b>(&self, key: &str, buffer: &'b mut [u8; LONGEST_KEY]) -> Option<&'b [u8]> {
