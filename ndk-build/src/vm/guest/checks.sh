@@ -149,8 +149,8 @@ if [ -d "/proc/$pid" ]; then ok full-disk; else fail full-disk "the daemon ended
 umount "$DATA"; umount "$DATA.full"; rmdir "$DATA.full"
 hand_over full-disk
 
-# The wall clock of a phone jumps: 1970 at boot, today a little later.
-date -s '1970-01-01 00:00:10' >/dev/null
+# The wall clock of a phone jumps: 1970 at boot (the kernel takes nothing before its own start), today a little later.
+date -s '1970-01-02 00:00:00' >/dev/null
 send_again 10204
 sleep 1
 date -s '2026-11-21 12:00:00' >/dev/null
