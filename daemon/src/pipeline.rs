@@ -11,7 +11,7 @@ use std::{
 use crate::{
     alert::{Alert, Ledger, Network, Policy, quieten},
     app::App,
-    leak::{Context, Crypt, Detector},
+    leak::{Context, Crypt, Detector, persist},
     place::{Domains, Host, ip::IpData},
     stream::Chunk,
     unwrap::{self, Protocols, Tree, peel},
@@ -96,6 +96,8 @@ pub struct Settings {
     pub protocols: Protocols,
     /// What reveals something about the owner.
     pub detector: Detector,
+    /// Tokens seen so far, by which one that lasts is known; none: each message is judged alone.
+    pub memory: Option<persist::Store>,
     /// Who owns which host.
     pub domains: Domains,
     /// Address → network and country, when the data is installed.
@@ -124,6 +126,7 @@ impl Settings {
         Settings {
             protocols: Protocols::builtin(),
             detector,
+            memory: None,
             domains: Domains::built_in(),
             addresses: None,
             wire: wire::Limits::default(),
@@ -311,6 +314,9 @@ impl Pipeline {
             let tree = peel(message, &settings.protocols, &settings.unwrap);
             let context = Context { app: &flow.app, host: host.as_ref(), crypt: flow.crypt, now_ms };
             let mut findings = settings.detector.examine(&context, message, &tree);
+            if let Some(memory) = &mut settings.memory {
+                settings.detector.remember(memory, &context, message, &tree, &mut findings);
+            }
             findings.iter_mut().for_each(|finding| quieten(finding, message, &tree));
             self.counts.findings = self.counts.findings.saturating_add(findings.len() as u64);
             let network = flow.peer.and_then(|peer| network(settings.addresses.as_ref()?, peer.ip()));

@@ -1,4 +1,4 @@
-//! What Telltale remembers on disk: a folder only its owner may enter, and this phone's key for alert ids.
+//! What Telltale remembers on disk: a folder only its owner may enter, this phone's key for alert ids, and the tokens seen.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -8,8 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::leak::persist;
+
 /// Holds the key.
 const KEY_FILE: &str = "id.key";
+/// Holds the tokens that were seen.
+const TOKENS_FILE: &str = "tokens";
+/// All places that can be remembered, with long names of apps, take less.
+const TOKENS_LARGEST: u64 = 4 << 20;
 /// 128 bits, the size SipHash takes.
 const KEY_LEN: usize = 16;
 
@@ -44,26 +50,74 @@ pub fn key(folder: &Path) -> Result<[u8; KEY_LEN], Error> {
         what: "read",
         error,
     })?;
+    write(folder, KEY_FILE, &key)?;
+    Ok(key)
+}
+
+/// The tokens remembered from earlier runs; with a sentence when they cannot be used and memory begins anew.
+pub fn tokens(folder: &Path) -> (persist::Store, Option<String>) {
+    let file = folder.join(TOKENS_FILE);
+    let read = match fs::metadata(&file) {
+        Ok(data) if data.len() > TOKENS_LARGEST => Err("it is too large".to_owned()),
+        Ok(_) => fs::read(&file).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (persist::Store::new(), None),
+        Err(error) => Err(error.to_string()),
+    };
+    match read.and_then(|bytes| persist::Store::from_bytes(&bytes).map_err(|error| error.to_string())) {
+        Ok(tokens) => (tokens, None),
+        Err(why) => (persist::Store::new(), Some(format!("{}: {why}", file.display()))),
+    }
+}
+
+/// Keeps the tokens for the next run.
+///
+/// # Errors
+/// [`Error`] naming the file; what was kept before is still whole then.
+pub fn keep_tokens(folder: &Path, tokens: &persist::Store) -> Result<(), Error> {
+    write(folder, TOKENS_FILE, &tokens.to_bytes())
+}
+
+/// Writes a file of the folder, 0600 in 0700, whole or not at all.
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| Error {
         path: folder.to_owned(),
         what: "made",
         error,
     })?;
-    let new = folder.join(format!("{KEY_FILE}.{}", std::process::id()));
+    let file = folder.join(name);
+    let new = folder.join(format!("{name}.{}", std::process::id()));
     let write = || {
         let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        to.write_all(&key)?;
+        to.write_all(bytes)?;
         to.sync_all()?;
         fs::rename(&new, &file)
     };
-    write().map_err(|error| Error { path: file.clone(), what: "written", error })?;
-    Ok(key)
+    write().map_err(|error| {
+        // A full disk must not fill up further with halves.
+        let _ = fs::remove_file(&new);
+        Error { path: file.clone(), what: "written", error }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn tokens_are_kept_whole_and_damage_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(tokens(folder.path()), (persist::Store::new(), None));
+        keep_tokens(folder.path(), &persist::Store::new()).unwrap();
+        let file = folder.path().join(TOKENS_FILE);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(tokens(folder.path()).1.is_none());
+        fs::write(&file, "torn").unwrap();
+        let (anew, why) = tokens(folder.path());
+        assert!(anew.is_empty() && why.unwrap().contains("tokens"));
+        assert!(keep_tokens(&file, &anew).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn the_key_is_made_once_and_nobody_else_may_read_it() {

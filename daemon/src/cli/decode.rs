@@ -73,6 +73,13 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
     let mut settings = Settings::new(Detector::new(&truth, Data::built_in()?)?);
     settings.alerts =
         Policy { merge: false, least: Severity::Debug, lines_per_hour: 0, key, ..Policy::default() };
+    if let Some(folder) = &options.store {
+        let (tokens, why) = store::tokens(folder);
+        if let Some(why) = why {
+            writeln!(notes, "telltale: {why}").map_err(Error::Write)?;
+        }
+        settings.memory = Some(tokens);
+    }
     if options.explain {
         settings.observer = Some(Box::new(Explainer));
     }
@@ -107,7 +114,11 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
             Err(error) => return Err(Error::Read { file: name(), error }),
         }
     }
-    write(pipeline.close(id, now_ms()))
+    write(pipeline.close(id, now_ms()))?;
+    if let (Some(folder), Some(tokens)) = (&options.store, &pipeline.settings().memory) {
+        store::keep_tokens(folder, tokens)?;
+    }
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<String, Error> {

@@ -109,6 +109,8 @@ pub struct Session {
     seen: Seen,
     /// Device and inode of what is hooked.
     hooked: HashSet<(u64, u64)>,
+    /// Libraries of 32-bit processes, which cannot be hooked.
+    unreadable: Vec<PathBuf>,
     passes: u64,
     records: u64,
     // Last: programs are unloaded after their hooks are gone.
@@ -188,6 +190,7 @@ impl Session {
             watch: None,
             seen: Seen::default(),
             hooked: HashSet::new(),
+            unreadable: Vec::new(),
             passes: 0,
             records: 0,
             programs,
@@ -207,6 +210,20 @@ impl Session {
     /// What is hooked.
     pub fn libraries(&self) -> &[Library] {
         &self.libraries
+    }
+
+    /// TLS libraries of 32-bit processes, seen mapped and not hooked: each once.
+    pub fn unreadable(&self) -> &[PathBuf] {
+        &self.unreadable
+    }
+
+    /// Hooks these libraries too. One that cannot be hooked is told in a sentence and left.
+    pub fn hook_also(&mut self, libraries: &[PathBuf]) -> Vec<String> {
+        libraries
+            .iter()
+            .filter_map(|path| self.hook_named(path).err())
+            .map(|error| error.to_string())
+            .collect()
     }
 
     /// Descriptors that become readable when a program rings: see [`Session::set_asleep`].
@@ -256,6 +273,11 @@ impl Session {
     /// The map cannot be written.
     pub fn set_asleep(&self, asleep: bool) -> Result<(), KernelError> {
         self.programs.set_policy(Policy { asleep: u32::from(asleep), padding: 0 })
+    }
+
+    /// Records read so far; [`Session::tally`] without asking the kernel.
+    pub fn records(&self) -> u64 {
+        self.records
     }
 
     /// What was attempted and what arrived so far.
@@ -346,7 +368,13 @@ impl Session {
         let Some(file) = libraries::open(mapping) else { return self.seen.forget(mapping.inode) };
         match self.hook(&file, PathBuf::from(&mapping.path)) {
             Ok(Hooked::New) => log::info!("watching {}", mapping.path),
-            Ok(Hooked::Known | Hooked::No(_)) => {}
+            Ok(Hooked::Known) => {}
+            Ok(Hooked::No(_)) => {
+                let path = PathBuf::from(&mapping.path);
+                if symbols::is_32_bit_with(&file, "SSL_write") && !self.unreadable.contains(&path) {
+                    self.unreadable.push(path);
+                }
+            }
             Err(error) => log::warn!("cannot watch {}: {error}", mapping.path),
         }
     }

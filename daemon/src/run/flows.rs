@@ -50,6 +50,11 @@ impl Flows {
         self.apps.refresh()
     }
 
+    /// Adds labels and roles of apps, in the format of `data/packages.toml`.
+    pub(super) fn add_known_apps(&mut self, text: &str) -> Result<usize, String> {
+        self.apps.table.add_known(text)
+    }
+
     /// What the pipeline works by.
     pub(super) fn settings(&mut self) -> &mut Settings {
         self.pipeline.settings()

@@ -3,14 +3,18 @@
 //! While records come, the rings are read every millisecond or so. When nothing has come for a few passes the daemon says
 //! that it sleeps, looks once more after a moment, and then waits without any timer until the doorbell rings.
 
+mod files;
 mod flows;
+mod host_log;
+mod knowledge;
+mod losses;
 mod settings;
 
 use std::{
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
@@ -31,13 +35,16 @@ use crate::{
     },
     cli::{self, Attach, RunOptions},
     kernel::{AttachPath, KernelError, MappedFile, Options, Session},
-    leak::{self, Data, Detector, Severity, Truth},
+    leak::{self, Detector, Severity, Truth},
     pipeline::{AddressBytes, Addresses, Pipeline, Settings},
     place::ip::{self, IpData},
     store,
     stream::{Limits, Order},
 };
+use files::Files;
 use flows::Flows;
+use knowledge::Knowledge;
+use losses::Losses;
 use settings::{ConfigFile, Look};
 
 /// Why nothing is watched.
@@ -79,15 +86,20 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     let signals = signals()?;
     let mut config_file = ConfigFile::new(options.config.clone(), cli::config_file());
     let (config, mistake) = config_file.read().map_err(|(file, source)| RunError::Read { file, source })?;
-    logd::start(config.log_level.filter());
+    if !logd::start(config.log_level.filter()) {
+        host_log::start(config.log_level.filter());
+    }
     if let Some(mistake) = mistake {
         say(Severity::Error, &mistake);
     }
+    let mut known =
+        Knowledge::new(config_file.path().parent().map(|folder| folder.join(ADDITIONS)).as_deref())?;
     let truth = match &options.truth {
         Some(file) => Truth::from_json(&read(file)?)?,
-        None => Truth::default(),
+        None => known.phone(&options.sysroot, &config.users),
     };
-    let mut notes: Vec<String> = truth.warnings.iter().map(ToString::to_string).collect();
+    let mut notes = known.notes;
+    notes.extend(truth.warnings.iter().cloned());
     // Elsewhere nothing is kept unless a folder is named.
     let on_phone = cfg!(target_os = "android").then_some(Path::new(cli::PHONE_STORE));
     let store = options.store.as_deref().or(on_phone);
@@ -100,7 +112,12 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         }
         None => [0; 16],
     };
-    let mut settings = Settings::new(Detector::new(&truth, Data::built_in()?)?);
+    let mut settings = Settings::new(Detector::new(&truth, known.data)?);
+    settings.protocols = known.protocols;
+    settings.domains = known.domains;
+    let (tokens, damaged) = store.map_or_else(Default::default, store::tokens);
+    settings.memory = Some(tokens);
+    notes.extend(damaged);
     settings.loopback = options.loopback || config.loopback;
     settings.users = config.users.clone();
     settings.alerts = config.policy(key);
@@ -118,7 +135,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     settings.observer = evidence.clone().map(|evidence| Box::new(evidence) as _);
 
     let packages = options.sysroot.join("data/system/packages.list");
+    let files = Files::watch(&[config_file.path(), &packages]);
     let mut flows = Flows::new(Pipeline::new(settings), packages, sinks(options.json));
+    if let Some(Err(why)) = known.packages.map(|text| flows.add_known_apps(&text)) {
+        notes.push(format!("packages.toml is not used: {why}"));
+    }
     notes.extend(flows.refresh_apps());
 
     let attach = options.attach.map(|attach| match attach {
@@ -126,21 +147,24 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         Attach::Tracefs => AttachPath::Tracefs,
     });
     let mut session = Session::start(&Options { attach, libraries: options.libraries.clone() })?;
-    let count = session.libraries().len();
-    let libraries = if count == 1 { "1 library".to_owned() } else { format!("{count} libraries") };
-    say(
-        Severity::Info,
-        &format!(
-            "watching {libraries} with TLS (hooked by {}); nothing yet is not all clear",
-            session.attach_path().name()
-        ),
-    );
+    notes.extend(session.hook_also(&config.libraries));
+    say_what_is_watched(&session);
     for note in notes {
         say(Severity::Info, &note);
     }
-    let watched = watch(&mut session, &mut flows, &signals, evidence.as_ref(), &mut |flows| {
+    let sources = Sources { signals: &signals, files: files.as_ref() };
+    let mut kept = Instant::now();
+    let watched = watch(&mut session, &mut flows, &sources, evidence.as_ref(), &mut |flows| {
         reconsider(&mut config_file, options, key, flows);
+        if let Some(complaint) = flows.refresh_apps() {
+            say(Severity::Warn, &complaint);
+        }
+        if kept.elapsed() >= KEEP {
+            kept = Instant::now();
+            keep(store, flows);
+        }
     });
+    keep(store, &mut flows);
     // What is left of it; the rest was brought to the disk on the way.
     if let Some(evidence) = &evidence {
         sync(evidence);
@@ -178,6 +202,56 @@ const SYNC: Duration = Duration::from_secs(1);
 const SIGNAL: u64 = 0;
 const MAPPING: u64 = 1;
 const DOORBELL: u64 = 2;
+const FILES: u64 = 3;
+
+/// Between two times that the tokens seen are brought to the disk while the watch runs.
+const KEEP: Duration = Duration::from_secs(600);
+/// The folder beside the configuration with the owner's additions to the built-in data.
+const ADDITIONS: &str = "more";
+/// The longest list in a line about the watch itself.
+const NAMED: usize = 3;
+
+/// What wakes the loop besides the kernel side.
+struct Sources<'a> {
+    signals: &'a SignalFd,
+    files: Option<&'a Files>,
+}
+
+/// Three lines at the start: what is watched, what of it can be read, and what silence means.
+fn say_what_is_watched(session: &Session) {
+    let count = session.libraries().len();
+    let libraries = if count == 1 { "1 library".to_owned() } else { format!("{count} libraries") };
+    say(
+        Severity::Info,
+        &format!("watching {libraries} with TLS (hooked by {})", session.attach_path().name()),
+    );
+    let not = session.unreadable();
+    let other = if not.is_empty() { String::new() } else { format!("{}, ", unreadable(not)) };
+    say(
+        Severity::Info,
+        &format!(
+            "readable is what apps hand to these libraries; not readable: {other}apps that carry their own TLS (`telltale doctor` names them)"
+        ),
+    );
+    say(Severity::Info, "nothing yet is not all clear");
+}
+
+fn unreadable(libraries: &[PathBuf]) -> String {
+    let names: Vec<String> =
+        libraries.iter().take(NAMED).map(|library| library.display().to_string()).collect();
+    let more = libraries.len().saturating_sub(names.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("TLS of 32-bit processes ({}{more})", names.join(", "))
+}
+
+/// Brings the tokens seen to the disk. A failure is said; the next time may go better.
+fn keep(store: Option<&Path>, flows: &mut Flows) {
+    if let (Some(folder), Some(tokens)) = (store, &flows.settings().memory)
+        && let Err(error) = store::keep_tokens(folder, tokens)
+    {
+        say(Severity::Warn, &error.to_string());
+    }
+}
 
 /// Looks whether the configuration has changed, and goes by it from now on.
 fn reconsider(file: &mut ConfigFile, options: &RunOptions, key: [u8; 16], flows: &mut Flows) {
@@ -240,11 +314,12 @@ fn sync(evidence: &Evidence) {
 fn watch(
     session: &mut Session,
     flows: &mut Flows,
-    signals: &SignalFd,
+    sources: &Sources<'_>,
     evidence: Option<&Evidence>,
     housekeeping: &mut dyn FnMut(&mut Flows),
 ) -> Result<(), RunError> {
-    let mut epoll = wait_on(session, signals)?;
+    let mut epoll = wait_on(session, sources)?;
+    let mut losses = Losses::new(SystemTime::now());
     let mut order = Order::new(Limits::default());
     let mut pace = Pace::Awake(0);
     let (mut looked, mut synced) = (Instant::now(), Instant::now());
@@ -261,12 +336,16 @@ fn watch(
             Err(source) => return Err(RunError::Call { call: "epoll_wait", source }),
         };
         let is_ready = |what| ready.iter().take(count).any(|event| event.data() == what);
-        if is_ready(SIGNAL) && matches!(signals.read_signal(), Ok(Some(_))) {
+        if is_ready(SIGNAL) && matches!(sources.signals.read_signal(), Ok(Some(_))) {
             break;
         }
         let (rang, mapped) = (is_ready(DOORBELL), is_ready(MAPPING));
         if mapped {
+            let known = session.unreadable().len();
             let new = session.follow_mappings();
+            if let Some(added @ [_, ..]) = session.unreadable().get(known..) {
+                say(Severity::Info, &format!("not readable: {}", unreadable(added)));
+            }
             if new > 0 {
                 say(
                     Severity::Info,
@@ -275,8 +354,20 @@ fn watch(
             }
         }
 
+        if is_ready(FILES) && sources.files.is_some_and(Files::changed) {
+            housekeeping(flows);
+        }
+
+        // Before sleep, and now and then while there is no end of records.
+        let house = pace != Pace::Asleep && looked.elapsed() >= HOUSEKEEPING;
+        if house || pace == Pace::Settling {
+            losses.before(session.tally()?.attempts);
+        }
         let pass = session.drain(&mut |pass, event| order.push(pass, event));
         order.end_pass(pass.number, flows);
+        if let Some(lost) = losses.after(session.records(), SystemTime::now()) {
+            say(Severity::Warn, &lost);
+        }
         if let Some(error) = flows.take_failure() {
             // A reader of the alerts that goes away ends the watch as Ctrl-C would.
             return if is_reader_gone(&error) { Ok(()) } else { Err(RunError::Write(error)) };
@@ -308,7 +399,7 @@ fn watch(
             sync(evidence);
         }
 
-        if pace != Pace::Asleep && looked.elapsed() >= HOUSEKEEPING {
+        if house {
             looked = Instant::now();
             housekeeping(flows);
             for process in order.processes() {
@@ -317,7 +408,7 @@ fn watch(
                 }
             }
             if session.follow_cpus()? {
-                epoll = wait_on(session, signals)?;
+                epoll = wait_on(session, sources)?;
             }
         }
     }
@@ -335,10 +426,13 @@ fn timeout(duration: Duration) -> EpollTimeout {
     EpollTimeout::try_from(duration).unwrap_or(EpollTimeout::ZERO)
 }
 
-fn wait_on(session: &Session, signals: &SignalFd) -> Result<Epoll, RunError> {
+fn wait_on(session: &Session, sources: &Sources<'_>) -> Result<Epoll, RunError> {
     let failed = |source| RunError::Call { call: "epoll", source };
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-    epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).map_err(failed)?;
+    epoll.add(sources.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).map_err(failed)?;
+    if let Some(files) = sources.files {
+        epoll.add(files, EpollEvent::new(EpollFlags::EPOLLIN, FILES)).map_err(failed)?;
+    }
     for fd in session.mapping_watches() {
         epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, MAPPING)).map_err(failed)?;
     }

@@ -1,6 +1,10 @@
 //! The configuration file while the watch runs: read at the start, looked at again when something is sent.
 
-use std::{fs, io, path::PathBuf, time::SystemTime};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use crate::config::Config;
 
@@ -27,6 +31,11 @@ pub(super) enum Look {
 impl ConfigFile {
     pub(super) fn new(named: Option<PathBuf>, default: PathBuf) -> ConfigFile {
         ConfigFile { named: named.is_some(), file: named.unwrap_or(default), stamp: None }
+    }
+
+    /// Where it lies, or would.
+    pub(super) fn path(&self) -> &Path {
+        &self.file
     }
 
     /// Reads it for the first time: a slip of the pen in it must not end the watch, so a mistake comes with the defaults.
