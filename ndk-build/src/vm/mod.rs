@@ -28,6 +28,8 @@ const STAND_IN_TARGET: &str = "aarch64-unknown-linux-gnu";
 const CROSS_GCC: &str = "aarch64-linux-gnu-gcc";
 /// Names a directory that holds a real Android's `/system`.
 const ANDROID_ROOT: &str = "TELLTALE_ANDROID_ROOT";
+/// Names an arm64 kernel image to boot instead of Debian's: one like the handset's shows what only an old kernel refuses.
+const KERNEL: &str = "TELLTALE_VM_KERNEL";
 /// What bionic consists of, as far as the daemon needs it.
 const BIONIC: &[&str] = &[
     "bin/linker64",
@@ -69,7 +71,12 @@ pub fn command(ctx: &Context, rest: &[String]) -> Result<()> {
     let image = machine(ctx, &root, &daemon, android_root.as_deref())?;
     let initramfs = ctx.target.join("vm/initramfs.cpio");
     context::write(&initramfs, image.archive()?)?;
-    let report = run(&packages::kernel(&root)?, &initramfs)?;
+    let kernel = match std::env::var_os(KERNEL) {
+        Some(path) => PathBuf::from(path),
+        None => packages::kernel(&root)?,
+    };
+    say::note(&format!("kernel: {}", kernel.display()));
+    let report = run(&kernel, &initramfs)?;
     let bionic = android_root.is_some();
     say::plain(if bionic { "bionic: RUN" } else { "bionic: NOT RUN (TELLTALE_ANDROID_ROOT is not set)" });
     report.judge(&sent(ctx)?)
