@@ -273,3 +273,29 @@ fn a_reader_that_goes_away_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
 }
+
+#[test]
+fn with_a_store_tokens_are_remembered_from_one_run_to_the_next() {
+    let store = tempfile::tempdir().unwrap();
+    let folder = store.path().to_str().unwrap();
+    let body = r#"{"install":"9f86d081884c7d659a2feaa0c55ad015"}"#;
+    let request = format!(
+        "POST /collect HTTP/1.1\r\nHost: t.example.com\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let run = || {
+        let output = telltale(
+            &["decode", "--json", "--store", folder, "--app", "org.example", "-"],
+            request.as_bytes(),
+        );
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!run().contains("unchanged for"));
+    let second = run();
+    assert!(second.contains("unchanged for 0 days, 2 starts"), "{second}");
+    fs::write(store.path().join("tokens"), "torn").unwrap();
+    let third = run();
+    assert!(!third.contains("unchanged for"), "{third}");
+    assert!(run().contains("unchanged for 0 days, 2 starts"));
+}

@@ -1,0 +1,119 @@
+//! `telltale run` while nothing is sent: what it says at the start, what it notices without a timer, what it keeps.
+//!
+//! Needs what `live_tls.rs` needs; else the test says `skipped: REASON`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
+
+#[allow(dead_code)]
+mod live;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
+};
+
+use live::{session, until, ways};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running daemon; what it says comes line by line.
+struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Daemon {
+    fn start(library: &Path, folder: &Path) -> Daemon {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_telltale"))
+            .args(["run", "--lib"])
+            .arg(library)
+            .arg("--config")
+            .arg(folder.join("config/config.toml"))
+            .arg("--store")
+            .arg(folder.join("store"))
+            .arg("--sysroot")
+            .arg(folder.join("root"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to, lines) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| to.send(line)));
+        Daemon { child, lines, said: Vec::new() }
+    }
+
+    /// Waits for a line with this in it.
+    fn says(&mut self, part: &str) {
+        while !self.said.iter().any(|line| line.contains(part)) {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.said.push(line),
+                Err(error) => panic!("{error}: nothing with {part:?} in {:#?}", self.said),
+            }
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn put(file: &Path, text: &str) {
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    // As programs do it: written beside and renamed over.
+    let new = file.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, file).unwrap();
+}
+
+#[test]
+fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
+    let Some((way, library)) = ways().into_iter().find(|(_, library)| library.has_write_ex()) else { return };
+    let Some(probe) = session(way, &library) else { return };
+    probe.stop().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config/config.toml");
+    let packages = folder.path().join("root/data/system/packages.list");
+    let line = "org.example.app 10123 0 /data/user/0/org.example.app default 3003\n";
+    put(&config, "libraries = [\"/no/such/libssl.so\"]\n");
+    put(&packages, line);
+    put(&folder.path().join("config/more/domains.toml"), "[[host]]\nsuffix = 7\n");
+
+    let mut daemon = Daemon::start(library.path(), folder.path());
+    for part in [
+        "I telltale: watching 1 library with TLS",
+        "I telltale: readable is what apps hand to these libraries; not readable: ",
+        "I telltale: nothing yet is not all clear",
+        "cannot hook /no/such/libssl.so",
+        "more/domains.toml is not used",
+        "not known of this phone: /data/system/users/0/settings_ssaid.xml",
+    ] {
+        daemon.says(part);
+    }
+    // Nothing is sent: only the files' replacement can wake it.
+    thread::sleep(Duration::from_millis(300));
+    put(&config, "lines_per_hour = 5\n");
+    daemon.says("the configuration has changed");
+    put(&config, "\nlines_per_hour = \"five\"\n");
+    daemon.says("config.toml, line 2");
+    fs::remove_file(&packages).unwrap();
+    daemon.says("packages.list cannot be read");
+
+    kill(Pid::from_raw(daemon.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(until(PATIENCE, || daemon.child.try_wait().unwrap().is_some()), "it does not end");
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
+    let tokens = fs::metadata(folder.path().join("store/tokens")).unwrap();
+    assert_eq!(tokens.permissions().mode() & 0o777, 0o600);
+}
