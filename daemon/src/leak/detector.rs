@@ -144,6 +144,8 @@ impl Detector {
             rulings.asked(candidate.kind, || judge::asked(&self.data, case, candidate.kind));
         let severity = judge::severity(&self.data, case, &candidate, asked);
         let mut why = candidate.why;
+        // Room for all that is added here and in joining, at once.
+        why.reserve(reason.map_or(0, str::len) + 96);
         if candidate.own_words {
             why.push_str("; it stands in what the owner wrote himself");
         } else if let Some(reason) = reason {

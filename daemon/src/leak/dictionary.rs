@@ -49,7 +49,7 @@ struct Scope {
     name: Path,
     sender: Option<Path>,
     every: Trie,
-    named: HashMap<String, Named>,
+    named: HashMap<String, Named, foldhash::fast::RandomState>,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Dictionary {
                     let mut each = Trie::default();
                     each.insert(&spec.each, 0);
                     let (name, sender) = (spec.name.clone(), spec.sender.clone());
-                    Scope { each, name, sender, every: Trie::default(), named: HashMap::new() }
+                    Scope { each, name, sender, every: Trie::default(), named: HashMap::default() }
                 })
                 .collect();
             for (id, row) in data.rows.iter().enumerate() {

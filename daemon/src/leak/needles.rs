@@ -62,7 +62,7 @@ pub(crate) struct Known {
 pub(crate) struct Needles {
     pub(crate) known: Vec<Known>,
     pub(crate) needles: Vec<Needle>,
-    seen: HashMap<(Vec<u8>, bool), usize>,
+    seen: HashMap<(Vec<u8>, bool), usize, foldhash::fast::RandomState>,
 }
 
 impl Needles {

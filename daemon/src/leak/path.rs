@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fmt::Write};
 
+use foldhash::fast::RandomState;
+
 use crate::unwrap::Value;
 
 /// Deepest value that is walked; what lies below is left alone.
@@ -25,7 +27,7 @@ pub(crate) fn render(steps: &[Step<'_>]) -> String {
             Step::Index(index) => {
                 let _ = write!(out, "[{index}]");
             }
-            Step::Key(key) if key.is_empty() || key.contains(odd) => {
+            Step::Key(key) if !is_plain(key) && (key.is_empty() || key.contains(odd)) => {
                 let _ = write!(out, "[{key:?}]");
             }
             Step::Key(key) => {
@@ -42,6 +44,12 @@ pub(crate) fn render(steps: &[Step<'_>]) -> String {
 /// Characters that would make a place ambiguous or forge a line.
 fn odd(c: char) -> bool {
     matches!(c, '.' | '[' | ']' | '>' | '"') || c.is_control()
+}
+
+/// Whether a key is plain at a glance: most are, and a look at each character takes longer than writing them.
+fn is_plain(key: &str) -> bool {
+    !key.is_empty()
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'-'))
 }
 
 /// A place without the numbers of list elements, so that the same field of every event counts as one place.
@@ -239,7 +247,7 @@ impl KeyFilter {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trie {
     here: Vec<usize>,
-    keys: HashMap<String, Trie>,
+    keys: HashMap<String, Trie, RandomState>,
     known: KeyFilter,
     prefixes: Vec<(String, Trie)>,
     each: Option<Box<Trie>>,

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
+
 use super::{Kind, Witness, candidate::Candidate, path::without_indices};
 use crate::unwrap::Tree;
 
@@ -12,13 +14,17 @@ pub(crate) struct Spotted {
     pub(crate) loose: bool,
 }
 
+/// Candidates by layer and place.
+type ByPlace<'c> = HashMap<(usize, &'c str), Vec<&'c Candidate>, RandomState>;
+
 /// One finding per value and place; the strongest witness wins; an inner layer does not repeat an outer one.
 pub(crate) fn settle(tree: &Tree, candidates: Vec<Candidate>, spotted: Vec<Spotted>) -> Vec<Candidate> {
     let (stronger, shapes): (Vec<Candidate>, Vec<Candidate>) =
         candidates.into_iter().partition(|c| c.by < Witness::Shape);
     let kept: Vec<bool> = {
         // By layer and place: a batch has hundreds of both, and comparing each with each took longer than finding them.
-        let mut by_place: HashMap<(usize, &str), Vec<&Candidate>> = HashMap::new();
+        let mut by_place: ByPlace<'_> =
+            HashMap::with_capacity_and_hasher(stronger.len(), RandomState::default());
         for told in &stronger {
             let at = told.place.at.as_str();
             let parts = at.match_indices("##").filter_map(|(end, _)| at.get(..end));
@@ -36,7 +42,7 @@ pub(crate) fn settle(tree: &Tree, candidates: Vec<Candidate>, spotted: Vec<Spott
     let kept: Vec<Candidate> =
         spotted.into_iter().filter(|_| kept.next() == Some(true)).map(|spot| spot.candidate).collect();
     let shapes: Vec<Candidate> = {
-        let truth_places: HashSet<(usize, &str)> =
+        let truth_places: HashSet<(usize, &str), RandomState> =
             kept.iter().chain(&stronger).map(|c| (c.place.node, c.place.at.as_str())).collect();
         let mut free = shapes
             .iter()
@@ -50,7 +56,8 @@ pub(crate) fn settle(tree: &Tree, candidates: Vec<Candidate>, spotted: Vec<Spott
     all.extend(shapes);
     let mut first: Vec<bool> = Vec::with_capacity(all.len());
     {
-        let mut seen: HashSet<(Kind, &str, usize, String)> = HashSet::new();
+        let mut seen: HashSet<(Kind, &str, usize, String), RandomState> =
+            HashSet::with_capacity_and_hasher(all.len(), RandomState::default());
         first.extend(all.iter().map(|candidate| {
             let place = without_indices(&candidate.place.at);
             seen.insert((candidate.kind, candidate.value.as_str(), candidate.place.node, place))
@@ -68,7 +75,7 @@ fn is_told(
     spot: &Spotted,
     spotted: &[Spotted],
     stronger: &[Candidate],
-    by_place: &HashMap<(usize, &str), Vec<&Candidate>>,
+    by_place: &ByPlace<'_>,
 ) -> bool {
     let mine = &spot.candidate;
     let same = |other: &Candidate| other.kind == mine.kind && other.value == mine.value;

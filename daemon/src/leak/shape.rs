@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{
     Kind, Witness,
     candidate::{Candidate, Place},
@@ -60,9 +62,9 @@ impl Check {
 #[derive(Debug)]
 pub(crate) struct Shapes {
     rows: Vec<ShapeRow>,
-    by_key: HashMap<Box<[u8]>, usize>,
+    by_key: HashMap<Box<[u8]>, usize, RandomState>,
     /// (latitude key, longitude key, row)
-    pairs: HashMap<Box<[u8]>, Vec<(String, usize)>>,
+    pairs: HashMap<Box<[u8]>, Vec<(String, usize)>, RandomState>,
     known: KeyFilter,
     longest: usize,
 }
@@ -70,8 +72,8 @@ pub(crate) struct Shapes {
 impl Shapes {
     /// Compiles the rows.
     pub(crate) fn new(data: &Data) -> Shapes {
-        let mut by_key = HashMap::new();
-        let mut pairs: HashMap<Box<[u8]>, Vec<(String, usize)>> = HashMap::new();
+        let mut by_key = HashMap::default();
+        let mut pairs: HashMap<Box<[u8]>, Vec<(String, usize)>, RandomState> = HashMap::default();
         let (mut known, mut longest) = (KeyFilter::default(), 0);
         for (index, row) in data.shapes.iter().enumerate() {
             for key in &row.keys {

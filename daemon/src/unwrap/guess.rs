@@ -157,7 +157,11 @@ pub(super) fn is_media(data: &[u8]) -> bool {
 
 /// What this text holds, if anything. Looks at each character at most once before it decides.
 pub(super) fn text(text: &str, budget: &mut Budget) -> Option<Layer> {
-    let trimmed = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    // Nearly every text begins with what is not white space: one byte tells, below the first of a byte order mark.
+    let trimmed = match text.as_bytes().first() {
+        Some(b'!'..0x80) => text,
+        _ => text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']),
+    };
     if trimmed.len() < 3 {
         return None;
     }
@@ -200,7 +204,9 @@ fn xml(text: &str, budget: &mut Budget) -> Option<Layer> {
 /// `a=b##c=d`, as Sensors' install event joins its identifiers.
 fn pairs(text: &str, budget: &mut Budget) -> Option<Layer> {
     let hash = memchr::memchr(b'#', text.as_bytes())?;
-    if text.as_bytes().get(hash + 1) != Some(&b'#') {
+    // The name of the first pair ends before the first ##: `Main.java##onClick##12` is given up at once.
+    let first = text.get(..hash).unwrap_or_default();
+    if text.as_bytes().get(hash + 1) != Some(&b'#') || !first.contains('=') {
         return None;
     }
     let mut members = Vec::new();

@@ -131,12 +131,20 @@ impl<'t, 'b> Parser<'t, 'b> {
         let stop = loop {
             match self.key() {
                 Ok(key) => {
-                    let (value, stop) = self.value(depth + 1);
-                    if let Some(value) = value {
-                        self.members.push((key, value));
-                    }
-                    if stop.is_err() {
-                        break stop;
+                    // Most members are texts: straight to their place, without the way through [`Parser::value`].
+                    if self.peek() == Some(b'"') && self.budget.take_item() {
+                        match self.string() {
+                            Ok(text) => self.members.push((key, Value::Text(text))),
+                            Err(stop) => break Err(stop),
+                        }
+                    } else {
+                        let (value, stop) = self.value(depth + 1);
+                        if let Some(value) = value {
+                            self.members.push((key, value));
+                        }
+                        if stop.is_err() {
+                            break stop;
+                        }
                     }
                 }
                 Err(stop) => break Err(stop),
@@ -224,7 +232,10 @@ impl<'t, 'b> Parser<'t, 'b> {
             return (None, Err(Stop::End));
         }
         let text = self.text.get(start..self.pos).unwrap_or_default();
-        if text.bytes().next_back().is_some_and(|b| b.is_ascii_digit()) && plain_number(text) {
+        // Whole numbers need no look at point and exponent.
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if whole || text.bytes().next_back().is_some_and(|b| b.is_ascii_digit()) && plain_number(text) {
             (Some(Value::Number(text.into())), Ok(()))
         } else {
             (None, Err(Stop::Not))
