@@ -110,6 +110,12 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
     daemon.says("config.toml, line 2");
     fs::remove_file(&packages).unwrap();
     daemon.says("packages.list cannot be read");
+    // Said once, however often it is looked at.
+    put(&config, "lines_per_hour = 6\n");
+    put(&config, "\nlines_per_hour = \"six\"\n");
+    daemon.says("\"six\"");
+    let times = daemon.said.iter().filter(|line| line.contains("packages.list cannot be read")).count();
+    assert_eq!(times, 1, "{:#?}", daemon.said);
 
     kill(Pid::from_raw(daemon.child.id() as i32), Signal::SIGTERM).unwrap();
     assert!(until(PATIENCE, || daemon.child.try_wait().unwrap().is_some()), "it does not end");

@@ -39,7 +39,7 @@ struct Open {
 
 impl Flows {
     pub(super) fn new(pipeline: Pipeline, packages: PathBuf, sinks: Vec<Box<dyn Sink>>) -> Flows {
-        let apps = Apps { table: AppTable::new(), file: packages, changed: None };
+        let apps = Apps { table: AppTable::new(), file: packages, changed: None, missing: false };
         // Without sock_diag peers stay unknown; the host name is what counts.
         let sockets = SocketQuery::open().ok();
         Flows { pipeline, apps, open: HashMap::new(), active: Vec::new(), sinks, sockets, failed: None }
@@ -158,6 +158,8 @@ struct Apps {
     file: PathBuf,
     /// The list's time stamp when it was read; none when there was none to read.
     changed: Option<SystemTime>,
+    /// That it cannot be read has been said.
+    missing: bool,
 }
 
 impl Apps {
@@ -170,13 +172,14 @@ impl Apps {
         }
         match fs::read_to_string(&self.file) {
             Ok(list) => {
-                self.changed = changed.ok();
+                (self.changed, self.missing) = (changed.ok(), false);
                 self.table.reload(&list).map(|problem| format!("{}: {problem}", self.file.display()))
             }
             Err(error) => {
-                let known = self.changed.take().is_some() || self.table.is_empty();
+                let news = self.changed.take().is_some() || !self.missing;
+                self.missing = true;
                 self.table.clear();
-                known.then(|| {
+                news.then(|| {
                     format!("{} cannot be read ({error}): apps are named by uid", self.file.display())
                 })
             }
