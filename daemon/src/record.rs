@@ -4,7 +4,9 @@
 //! only the header's own length counts.
 #![forbid(unsafe_code)]
 
-use telltale_abi::{ABI_VERSION, HEADER_LEN, MAX_HOST, MAX_PIECE, flag, kind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use telltale_abi::{ABI_VERSION, HEADER_LEN, MAX_HOST, MAX_PIECE, flag, kind, socket};
 use thiserror::Error;
 
 /// One record, checked and copied.
@@ -31,10 +33,48 @@ pub struct Event {
 pub struct ConnectionId {
     /// Process id.
     pub tgid: u32,
-    /// The `SSL*`.
+    /// The `SSL*`, or a socket: see [`ConnectionId::socket`].
     pub object: u64,
     /// When it was first seen, nanoseconds since boot.
     pub born: u64,
+}
+
+/// A socket as its process names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketName {
+    /// The descriptor.
+    pub fd: u32,
+    /// What carries its bytes.
+    pub carrier: Carrier,
+}
+
+/// What carries a socket's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// It was opened before anybody looked.
+    Unknown,
+    /// TCP.
+    Stream,
+    /// UDP.
+    Datagram,
+    /// A UNIX socket: the way to netd's resolver.
+    Unix,
+}
+
+impl ConnectionId {
+    /// The socket this connection is, if it is not an `SSL*`.
+    pub fn socket(&self) -> Option<SocketName> {
+        if self.object & socket::MARK == 0 {
+            return None;
+        }
+        let carrier = match (self.object >> 32) as u32 & 3 {
+            socket::STREAM => Carrier::Stream,
+            socket::DATAGRAM => Carrier::Datagram,
+            socket::UNIX => Carrier::Unix,
+            _ => Carrier::Unknown,
+        };
+        Some(SocketName { fd: self.object as u32, carrier })
+    }
 }
 
 /// What a record tells.
@@ -53,6 +93,14 @@ pub enum Body {
     },
     /// The connection is over.
     TlsFree,
+    /// A piece of what a socket took.
+    SocketSend(Piece),
+    /// Where a socket's bytes go from now on; none for a UNIX socket.
+    SocketPeer(Option<SocketAddr>),
+    /// The socket is closed; it sent this many bytes in all.
+    SocketClose(u64),
+    /// Something was written to a descriptor that nobody saw being opened.
+    SocketUnknown,
 }
 
 /// A piece of one send.
@@ -161,7 +209,7 @@ impl Event {
             .get(..len)
             .ok_or(RecordError::Short { have: record.len(), want: HEADER_LEN.saturating_add(len) })?;
         let body = match kind {
-            kind::TLS_WRITE => {
+            kind::TLS_WRITE | kind::SOCKET_SEND => {
                 if offset.checked_add(len as u64).is_none_or(|end| end > total) {
                     return Err(RecordError::Field { kind, field: "offset" });
                 }
@@ -171,13 +219,9 @@ impl Event {
                 if (len == 0) != (flags & flag::UNREADABLE != 0) {
                     return Err(RecordError::Field { kind, field: "len" });
                 }
-                Body::TlsWrite(Piece {
-                    start,
-                    total,
-                    offset,
-                    last: flags & flag::LAST != 0,
-                    bytes: bytes.to_vec(),
-                })
+                let last = flags & flag::LAST != 0;
+                let piece = Piece { start, total, offset, last, bytes: bytes.to_vec() };
+                if kind == kind::TLS_WRITE { Body::TlsWrite(piece) } else { Body::SocketSend(piece) }
             }
             kind::TLS_HOST => {
                 if len == 0 || len >= MAX_HOST {
@@ -195,10 +239,35 @@ impl Event {
                 Body::TlsFd { direction, fd: i32::from_ne_bytes(fd) }
             }
             kind::TLS_FREE => Body::TlsFree,
+            kind::SOCKET_PEER => {
+                Body::SocketPeer(address(bytes).ok_or(RecordError::Field { kind, field: "address" })?)
+            }
+            kind::SOCKET_CLOSE => Body::SocketClose(start),
+            kind::SOCKET_UNKNOWN => Body::SocketUnknown,
             other => return Err(RecordError::Kind(other)),
         };
         let connection = ConnectionId { tgid, object, born };
         Ok(Event { connection, sequence, ktime, attempt, tid, uid, body })
+    }
+}
+
+/// `sockaddr_in` and `sockaddr_in6` (ip(7), ipv6(7)); inner none for `AF_UNIX`, outer none for what is no such address.
+fn address(bytes: &[u8]) -> Option<Option<SocketAddr>> {
+    let (family, rest) = bytes.split_first_chunk::<2>()?;
+    match u16::from_ne_bytes(*family) {
+        1 => Some(None),
+        2 => {
+            let (port, rest) = rest.split_first_chunk::<2>()?;
+            let ip = Ipv4Addr::from(*rest.first_chunk::<4>()?);
+            Some(Some(SocketAddr::new(ip.into(), u16::from_be_bytes(*port))))
+        }
+        10 => {
+            let (port, rest) = rest.split_first_chunk::<2>()?;
+            let (_flow, rest) = rest.split_first_chunk::<4>()?;
+            let ip = Ipv6Addr::from(*rest.first_chunk::<16>()?);
+            Some(Some(SocketAddr::new(ip.to_canonical(), u16::from_be_bytes(*port))))
+        }
+        _ => None,
     }
 }
 
@@ -243,6 +312,25 @@ mod tests {
         let fd = Event::parse(&record(kind::TLS_WRITE_FD, flag::LAST, 0, 0, &9i32.to_ne_bytes())).unwrap();
         assert_eq!(fd.body, Body::TlsFd { direction: Direction::Write, fd: 9 });
         assert_eq!(Event::parse(&record(kind::TLS_FREE, flag::LAST, 0, 0, b"")).unwrap().body, Body::TlsFree);
+    }
+
+    #[test]
+    fn sockets_are_named_and_their_peers_read() {
+        let v4 = [2, 0, 0, 80, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0];
+        let event = Event::parse(&record(kind::SOCKET_PEER, flag::LAST, 0, 0, &v4)).unwrap();
+        assert_eq!(event.body, Body::SocketPeer(Some("192.0.2.7:80".parse().unwrap())));
+        // An IPv4 peer of an IPv6 socket is an IPv4 peer.
+        let mut mapped = vec![10, 0, 0x01, 0xbb, 0, 0, 0, 0];
+        mapped.extend("::ffff:192.0.2.7".parse::<Ipv6Addr>().unwrap().octets());
+        let event = Event::parse(&record(kind::SOCKET_PEER, flag::LAST, 0, 0, &mapped)).unwrap();
+        assert_eq!(event.body, Body::SocketPeer(Some("192.0.2.7:443".parse().unwrap())));
+        for len in 0..8 {
+            assert!(Event::parse(&record(kind::SOCKET_PEER, flag::LAST, 0, 0, &v4[..len])).is_err(), "{len}");
+        }
+        let mut id = event.connection;
+        assert_eq!(id.socket(), None);
+        id.object = socket::MARK | u64::from(socket::DATAGRAM) << 32 | 7;
+        assert_eq!(id.socket(), Some(SocketName { fd: 7, carrier: Carrier::Datagram }));
     }
 
     #[test]

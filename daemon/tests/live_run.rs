@@ -26,7 +26,7 @@ struct Daemon(Child);
 impl Daemon {
     fn start(way: AttachPath, library: &Library) -> Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_telltale"))
-            .args(["run", "--loopback", "--attach", way.name(), "--lib"])
+            .args(["run", "--loopback", "--sends", "off", "--attach", way.name(), "--lib"])
             .arg(library.path())
             .stderr(Stdio::piped())
             .spawn()

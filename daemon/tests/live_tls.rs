@@ -56,6 +56,7 @@ fn streams(events: &[Event]) -> BTreeMap<String, Stream> {
             Step::Chunk(Chunk::End) => stream.ended = true,
             Step::Host(name) => stream.host = Some(name.to_owned()),
             Step::Fd(direction, fd) => stream.fds.push((direction, fd)),
+            Step::Peer(_) | Step::Unknown => {}
         }
     };
     order.end_pass(1, &mut sink);

@@ -7,15 +7,16 @@
 #![allow(unstable_features)]
 
 mod emit;
+mod send;
 mod tls;
 mod user_memory;
 
 use aya_ebpf::{
-    macros::{map, uprobe, uretprobe},
+    macros::{map, tracepoint, uprobe, uretprobe},
     maps::{Array, LruHashMap, PerCpuArray, PerfEventByteArray},
-    programs::{ProbeContext, RetProbeContext},
+    programs::{ProbeContext, RetProbeContext, TracePointContext},
 };
-use telltale_abi::{Counters, Policy, kind};
+use telltale_abi::{Counters, Descriptor, Policy, kind};
 
 /// TLS writes under way.
 #[map]
@@ -24,6 +25,14 @@ static CALLS: LruHashMap<tls::CallKey, tls::Call> = LruHashMap::with_max_entries
 /// TLS connections seen.
 #[map]
 static CONNECTIONS: LruHashMap<tls::ConnectionKey, emit::Connection> = LruHashMap::with_max_entries(8192, 0);
+
+/// What each process's descriptors stand for, by `tgid << 32 | fd`.
+#[map]
+static DESCRIPTORS: LruHashMap<u64, Descriptor> = LruHashMap::with_max_entries(16384, 0);
+
+/// System calls under way, by thread.
+#[map]
+static CALLS_IN_FLIGHT: LruHashMap<u64, send::InFlight> = LruHashMap::with_max_entries(4096, 0);
 
 /// Buffers that records are put together in.
 #[map]
@@ -88,6 +97,16 @@ fn ssl_set_wfd(context: ProbeContext) -> u32 {
 #[uprobe]
 fn ssl_free(context: ProbeContext) -> u32 {
     done(tls::freed(&context))
+}
+
+#[tracepoint]
+fn sys_enter(context: TracePointContext) -> u32 {
+    done(send::entered(&context))
+}
+
+#[tracepoint]
+fn sys_exit(context: TracePointContext) -> u32 {
+    done(send::returned(&context))
 }
 
 /// What every program returns: 0, nothing for perf's own ring.

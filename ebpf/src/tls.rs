@@ -253,7 +253,7 @@ fn connection(ssl: u64, thread: u64) -> Option<*mut Connection> {
 
 /// 0 that the compiler knows nothing of: two zeros side by side become a call of `memset`, and 4.14 has no calls.
 #[inline(always)]
-fn opaque_zero() -> u64 {
+pub(crate) fn opaque_zero() -> u64 {
     let zero;
     // SAFETY: sets one register.
     unsafe { asm!("{0} = 0", out(reg) zero, options(pure, nomem, nostack)) };
@@ -261,7 +261,7 @@ fn opaque_zero() -> u64 {
 }
 
 #[inline(always)]
-fn thread() -> u64 {
+pub(crate) fn thread() -> u64 {
     // SAFETY: a helper call without arguments.
     unsafe { bpf_get_current_pid_tgid() }
 }

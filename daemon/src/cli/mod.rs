@@ -19,7 +19,7 @@ pub const HELP: &str = "\
 Telltale tells this phone's owner what each app sends about him, and to whom.
 
 telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FILE] [--lib PATH]...
-             [--attach perf|tracefs] [--loopback]
+             [--attach perf|tracefs] [--sends raw|off] [--loopback]
     Watches what apps send until it is stopped. Alerts go to stderr (on Android to logcat, tag telltale).
     --json        alerts as JSON lines to stdout as well, unmasked: for root's eyes only
     --config FILE options; `telltale config default` prints them with what they mean
@@ -28,6 +28,7 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --truth FILE  this phone's own identifiers as JSON; without it they are read from the phone
     --lib PATH    a TLS library to hook besides those that processes have mapped
     --attach HOW  hook only through perf or only through tracefs
+    --sends HOW   socket sends through the raw_syscalls tracepoints (the default), or off: TLS alone
     --loopback    count what is sent to this machine itself
 
 telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [--host HOST] [--store DIR] FILE|-
@@ -99,6 +100,8 @@ pub struct RunOptions {
     pub libraries: Vec<PathBuf>,
     /// The only way to attach.
     pub attach: Option<Attach>,
+    /// Watch socket sends.
+    pub sends: bool,
     /// Count traffic to this machine.
     pub loopback: bool,
 }
@@ -113,6 +116,7 @@ impl Default for RunOptions {
             truth: None,
             libraries: Vec::new(),
             attach: None,
+            sends: true,
             loopback: false,
         }
     }
@@ -174,6 +178,9 @@ pub enum UsageError {
     /// A way to attach that is none.
     #[error("--attach takes perf or tracefs, not {0:?}")]
     Attach(String),
+    /// A way to watch sends that is none.
+    #[error("--sends takes raw or off, not {0:?}")]
+    Sends(String),
 }
 
 fn kinds() -> String {
@@ -228,6 +235,13 @@ fn run(args: &mut Parser) -> Result<Command, UsageError> {
                     "tracefs" => Attach::Tracefs,
                     other => return Err(UsageError::Attach(other.to_owned())),
                 });
+            }
+            Arg::Long("sends") => {
+                options.sends = match args.value()?.to_string_lossy().as_ref() {
+                    "raw" => true,
+                    "off" => false,
+                    other => return Err(UsageError::Sends(other.to_owned())),
+                };
             }
             Arg::Long("loopback") => options.loopback = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
@@ -346,6 +360,7 @@ mod tests {
             ("run --lib", "--lib"),
             ("run file", "file"),
             ("run --attach kprobe", "kprobe"),
+            ("run --sends maybe", "maybe"),
             ("decode", "file"),
             ("decode a b", "b"),
             ("config", "check or default"),
@@ -368,6 +383,7 @@ mod tests {
             "--truth",
             "--lib",
             "--attach",
+            "--sends",
             "--loopback",
             "--plain",
             "--explain",

@@ -149,6 +149,33 @@ impl Attacher {
     }
 }
 
+/// A program on a tracepoint of the kernel, system-wide, while it lives.
+#[derive(Debug)]
+pub(super) struct TracepointHook {
+    _event: OwnedFd,
+}
+
+/// Runs `program` whenever the kernel passes the tracepoint `raw_syscalls:NAME`.
+pub(super) fn attach_raw_syscalls(
+    name: &str,
+    cpu: u32,
+    program: BorrowedFd<'_>,
+) -> Result<TracepointHook, KernelError> {
+    let id = Tracefs::find()?.event_id(&format!("raw_syscalls/{name}"))?;
+    let attr = PerfAttr {
+        kind: perf::TYPE_TRACEPOINT,
+        config: id,
+        sample_type: perf::SAMPLE_RAW,
+        sample_period: 1,
+        ..PerfAttr::default()
+    };
+    // One event on one CPU is enough: the program hangs on the tracepoint, not on the event.
+    let event = perf_event_open(&attr, cpu)
+        .map_err(KernelError::call("perf_event_open of raw_syscalls (CONFIG_HAVE_SYSCALL_TRACEPOINTS)"))?;
+    start(event.as_fd(), program)?;
+    Ok(TracepointHook { _event: event })
+}
+
 fn start(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), KernelError> {
     perf_set_bpf(event, program)
         .map_err(KernelError::call("ioctl(PERF_EVENT_IOC_SET_BPF) (CONFIG_BPF_EVENTS)"))?;

@@ -33,7 +33,7 @@ use std::{
     path::PathBuf,
 };
 
-use telltale_abi::Policy;
+use telltale_abi::{Policy, class};
 
 pub use attach::AttachPath;
 pub use error::KernelError;
@@ -42,7 +42,7 @@ pub use self_test::{Proof, prove};
 pub use tls_files::{TlsFile, TlsState};
 
 use crate::record::Event;
-use attach::{Attacher, Hook};
+use attach::{Attacher, Hook, TracepointHook, attach_raw_syscalls};
 use libraries::{Mapping, Seen};
 use program::Programs;
 use ring::{Ring, raw_sample};
@@ -68,6 +68,15 @@ pub struct Library {
     /// The functions hooked.
     pub functions: Vec<&'static str>,
     hooks: Vec<Hook>,
+}
+
+/// What is wanted of a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing: it is no socket, or what it sends does not leave this machine.
+    Nothing,
+    /// The bytes of each send that begins below this many; beyond they are only counted.
+    Bytes(u64),
 }
 
 /// What one pass over the rings brought.
@@ -113,6 +122,8 @@ pub struct Session {
     unreadable: Vec<PathBuf>,
     passes: u64,
     records: u64,
+    /// What hangs on `raw_syscalls`.
+    sends: Vec<TracepointHook>,
     // Last: programs are unloaded after their hooks are gone.
     programs: Programs,
 }
@@ -167,7 +178,10 @@ impl Session {
     }
 
     /// Programs and rings, with nothing hooked yet.
-    fn bare(options: &Options) -> Result<Session, KernelError> {
+    ///
+    /// # Errors
+    /// As [`Session::start`].
+    pub fn bare(options: &Options) -> Result<Session, KernelError> {
         if !nix::unistd::geteuid().is_root() {
             return Err(KernelError::NotRoot);
         }
@@ -191,6 +205,7 @@ impl Session {
             seen: Seen::default(),
             hooked: HashSet::new(),
             unreadable: Vec::new(),
+            sends: Vec::new(),
             passes: 0,
             records: 0,
             programs,
@@ -200,6 +215,40 @@ impl Session {
             session.open_rings(cpu, pages)?;
         }
         Ok(session)
+    }
+
+    /// Watches socket sends of all processes as well, through `raw_syscalls`.
+    ///
+    /// # Errors
+    /// The kernel lacks these tracepoints, refuses the programs, or lets only one program hang on each and another has
+    /// it. TLS is watched all the same.
+    pub fn hook_sends(&mut self) -> Result<(), KernelError> {
+        self.programs.load_sends()?;
+        let cpu = self.cpus.first().map_or(0, |rings| rings.cpu);
+        let mut hooks = Vec::new();
+        // The exit first: a call whose entry was not seen is passed over.
+        for name in program::TRACEPOINTS {
+            hooks.push(attach_raw_syscalls(name, cpu, self.programs.tracepoint(name)?)?);
+        }
+        self.sends = hooks;
+        Ok(())
+    }
+
+    /// True while socket sends are watched.
+    pub fn watches_sends(&self) -> bool {
+        !self.sends.is_empty()
+    }
+
+    /// Says what a descriptor of a process stands for: what the program asked, or what was learned since.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn set_descriptor(&self, tgid: u32, fd: u32, wanted: Wanted) -> Result<(), KernelError> {
+        let (class, limit) = match wanted {
+            Wanted::Nothing => (class::IGNORED, 0),
+            Wanted::Bytes(limit) => (class::SOCKET, limit),
+        };
+        self.programs.set_descriptor(tgid, fd, class, limit)
     }
 
     /// The way to uprobes that was taken.
@@ -324,6 +373,7 @@ impl Session {
 
     fn unhook(&mut self) -> Result<(), KernelError> {
         let mut result = Ok(());
+        self.sends.clear();
         for library in self.libraries.drain(..) {
             // Last hooked, first off: entries before returns.
             for hook in library.hooks.into_iter().rev() {

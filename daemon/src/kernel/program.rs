@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{Program, UProbe},
+    programs::{Program, TracePoint, UProbe},
 };
-use telltale_abi::{Counters, Policy};
+use telltale_abi::{Counters, Descriptor, Policy};
 
 use super::{error::KernelError, sys};
 
@@ -27,6 +27,15 @@ pub(super) const UPROBES: [&str; 9] = [
     "ssl_set_wfd",
     "ssl_free",
 ];
+
+/// The tracepoint programs, by their function's name, and the event of `raw_syscalls` each hangs on.
+pub(super) const TRACEPOINTS: [&str; 2] = ["sys_exit", "sys_enter"];
+
+// What `set_descriptor` relies on.
+const _: () = {
+    assert!(std::mem::offset_of!(Descriptor, class) == 0);
+    assert!(std::mem::offset_of!(Descriptor, limit) == 8);
+};
 
 /// The loaded object.
 #[derive(Debug)]
@@ -50,6 +59,53 @@ impl Programs {
         Ok(Programs { ebpf, possible_cpus })
     }
 
+    /// Loads the programs for socket sends. Without them TLS is watched all the same.
+    pub(super) fn load_sends(&mut self) -> Result<(), KernelError> {
+        for name in TRACEPOINTS {
+            let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing("programs for sends"))?;
+            let program: &mut TracePoint =
+                program.try_into().map_err(|source| KernelError::Program { name, source })?;
+            program.load().map_err(|source| KernelError::Program { name, source })?;
+        }
+        Ok(())
+    }
+
+    /// A tracepoint program, once loaded.
+    pub(super) fn tracepoint(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
+        match self.ebpf.program(name) {
+            Some(Program::TracePoint(program)) => {
+                let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
+                Ok(fd.as_fd())
+            }
+            _ => Err(KernelError::Missing("programs for sends")),
+        }
+    }
+
+    /// Says what a process's descriptor stands for and how many of its bytes are wanted. What it sent up to now stays
+    /// counted; nothing happens when the program no longer knows it.
+    pub(super) fn set_descriptor(
+        &self,
+        tgid: u32,
+        fd: u32,
+        class: u32,
+        limit: u64,
+    ) -> Result<(), KernelError> {
+        let key = u64::from(tgid) << 32 | u64::from(fd);
+        let map = self.map("DESCRIPTORS")?;
+        let known = sys::hash_lookup::<{ size_of::<Descriptor>() }>(map, key)
+            .map_err(KernelError::call("bpf(BPF_MAP_LOOKUP_ELEM) of a descriptor"))?;
+        let Some(mut value) = known else { return Ok(()) };
+        // `class` lies first and `limit` at 8: asserted above.
+        let (head, _) = value.split_at_mut(16);
+        let (first, second) = head.split_at_mut(8);
+        if let Some(bytes) = first.first_chunk_mut::<4>() {
+            *bytes = class.to_ne_bytes();
+        }
+        second.copy_from_slice(&limit.to_ne_bytes());
+        sys::hash_update(map, key, &value)
+            .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of a descriptor"))
+    }
+
     /// A uprobe program.
     pub(super) fn uprobe(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
         match self.ebpf.program(name) {
@@ -63,7 +119,9 @@ impl Programs {
 
     fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
         let data: &MapData = match self.ebpf.map(name) {
-            Some(Map::PerfEventArray(data) | Map::Array(data) | Map::PerCpuArray(data)) => data,
+            Some(
+                Map::PerfEventArray(data) | Map::Array(data) | Map::PerCpuArray(data) | Map::LruHashMap(data),
+            ) => data,
             _ => return Err(KernelError::Missing(name)),
         };
         Ok(data.fd().as_fd())

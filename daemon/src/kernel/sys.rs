@@ -140,6 +140,42 @@ pub(super) fn map_lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io:
     })
 }
 
+/// Reads an element of a hash map with keys of 8 bytes and values of `N`; none when there is none.
+pub(super) fn hash_lookup<const N: usize>(map: BorrowedFd<'_>, key: u64) -> io::Result<Option<[u8; N]>> {
+    let mut value = [0u8; N];
+    let access = MapAccess {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: (&raw const key) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value outlive the call and are as long as the map's (this room's callers know their maps).
+    let done = bpf_result(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw const access, size_of::<MapAccess>())
+    });
+    match done {
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes an element of a hash map with keys of 8 bytes and values of `N`.
+pub(super) fn hash_update<const N: usize>(map: BorrowedFd<'_>, key: u64, value: &[u8; N]) -> io::Result<()> {
+    let access = MapAccess {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: (&raw const key) as u64,
+        value: value.as_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: as above.
+    bpf_result(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const access, size_of::<MapAccess>())
+    })
+}
+
 fn bpf_result(returned: libc::c_long) -> io::Result<()> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

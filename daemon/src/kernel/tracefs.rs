@@ -81,6 +81,14 @@ impl Tracefs {
         }
     }
 
+    /// What perf calls an event of the kernel's own, `raw_syscalls/sys_enter`.
+    pub(super) fn event_id(&self, event: &str) -> Result<u64, KernelError> {
+        let path = self.root.join("events").join(event).join("id");
+        let text = fs::read_to_string(&path).map_err(KernelError::file("read", &path))?;
+        let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "not a number");
+        text.trim().parse().map_err(invalid).map_err(KernelError::file("read", &path))
+    }
+
     /// Deletes an event. Every perf descriptor on it must be closed before, else the kernel answers EBUSY.
     pub(super) fn remove(&self, entry: &Entry) -> Result<(), KernelError> {
         self.write(&format!("-:{}\n", entry.name))

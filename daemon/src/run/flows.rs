@@ -1,5 +1,7 @@
 //! Connections of the kernel → flows of the pipeline: whose they are, where they go, and what comes of their bytes.
 
+mod sockets;
+
 use std::{
     collections::HashMap,
     fs, io,
@@ -17,6 +19,7 @@ use crate::{
     record::{ConnectionId, Direction, Event},
     stream::{self, Chunk, Step},
 };
+use sockets::Sockets;
 
 /// The pipeline with what is needed to feed it.
 pub(super) struct Flows {
@@ -27,6 +30,7 @@ pub(super) struct Flows {
     active: Vec<FlowId>,
     sinks: Vec<Box<dyn Sink>>,
     sockets: Option<SocketQuery>,
+    seen: Sockets,
     /// The first failure to write an alert.
     failed: Option<io::Error>,
 }
@@ -42,7 +46,8 @@ impl Flows {
         let apps = Apps { table: AppTable::new(), file: packages, changed: None, missing: false };
         // Without sock_diag peers stay unknown; the host name is what counts.
         let sockets = SocketQuery::open().ok();
-        Flows { pipeline, apps, open: HashMap::new(), active: Vec::new(), sinks, sockets, failed: None }
+        let seen = Sockets::new();
+        Flows { pipeline, apps, open: HashMap::new(), active: Vec::new(), sinks, sockets, seen, failed: None }
     }
 
     /// Reads the list of packages if it has changed; a sentence when it cannot be used.
@@ -103,9 +108,18 @@ impl Flows {
     fn find_peer(&mut self, connection: ConnectionId) {
         let Some(open) = self.open.get_mut(&connection) else { return };
         let (Some(fd), flow) = (open.fd.take(), open.flow) else { return };
-        let Some(peer) = self.sockets.as_mut().and_then(|sockets| peer(sockets, connection.tgid, fd)) else {
-            return;
-        };
+        let facts = u32::try_from(fd).ok().and_then(|fd| self.seen.facts(connection.tgid, fd)).cloned();
+        let facts = facts.unwrap_or_default();
+        let peer = facts.peer.or_else(|| peer(self.sockets.as_mut()?, connection.tgid, fd));
+        if let Some(name) = facts.server_name {
+            self.pipeline.update(flow, |flow| {
+                if flow.host.is_none() {
+                    flow.host = Some(name);
+                    flow.host_from = "sni".to_owned();
+                }
+            });
+        }
+        let Some(peer) = peer else { return };
         self.pipeline.update(flow, |flow| {
             flow.peer = Some(peer);
             flow.loopback = peer.ip().to_canonical().is_loopback();
@@ -116,6 +130,9 @@ impl Flows {
 
 impl stream::Sink for Flows {
     fn step(&mut self, connection: ConnectionId, event: Option<&Event>, step: Step<'_>) {
+        if connection.socket().is_some() {
+            return self.socket_step(connection, event, step);
+        }
         let now = now_ms();
         if let Step::Chunk(Chunk::End) = step {
             if let Some(open) = self.open.remove(&connection) {
@@ -134,7 +151,7 @@ impl stream::Sink for Flows {
                     flow.host_from = "sni".to_owned();
                 });
             }
-            Step::Fd(Direction::Read, _) => {}
+            Step::Fd(Direction::Read, _) | Step::Peer(_) | Step::Unknown => {}
             Step::Fd(_, fd) => {
                 if let Some(open) = self.open.get_mut(&connection) {
                     open.fd = Some(fd);

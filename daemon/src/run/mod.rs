@@ -147,6 +147,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         Attach::Tracefs => AttachPath::Tracefs,
     });
     let mut session = Session::start(&Options { attach, libraries: options.libraries.clone() })?;
+    if options.sends
+        && let Err(error) = session.hook_sends()
+    {
+        notes.push(format!("socket sends are not watched: {error}"));
+    }
     notes.extend(session.hook_also(&config.libraries));
     say_what_is_watched(&session);
     for note in notes {
@@ -365,6 +370,12 @@ fn watch(
         }
         let pass = session.drain(&mut |pass, event| order.push(pass, event));
         order.end_pass(pass.number, flows);
+        for (tgid, fd, wanted) in flows.take_answers() {
+            // A process or descriptor that is gone needs no answer.
+            if let Err(error) = session.set_descriptor(tgid, fd, wanted) {
+                log::debug!("{error}");
+            }
+        }
         if let Some(lost) = losses.after(session.records(), SystemTime::now()) {
             say(Severity::Warn, &lost);
         }

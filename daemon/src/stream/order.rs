@@ -4,7 +4,10 @@
 //! pass may follow one that comes up only in the next. So everything is held until the pass ends, and a number is
 //! missing only when a whole pass that began after a later record was read has ended without it.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+};
 
 use super::Chunk;
 use crate::record::{Body, ConnectionId, Direction, Event};
@@ -33,6 +36,10 @@ pub enum Step<'a> {
     Host(&'a str),
     /// The descriptor it was given.
     Fd(Direction, i32),
+    /// Where a socket's bytes go from now on; none within this machine.
+    Peer(Option<SocketAddr>),
+    /// A descriptor of which nobody knows whether it is a socket.
+    Unknown,
 }
 
 /// Takes what comes out in order.
@@ -229,7 +236,9 @@ impl Connection {
         match &event.body {
             Body::TlsHost(name) => step(Step::Host(name)),
             Body::TlsFd { direction, fd } => step(Step::Fd(*direction, *fd)),
-            Body::TlsWrite(piece) => {
+            Body::SocketPeer(peer) => step(Step::Peer(*peer)),
+            Body::SocketUnknown => step(Step::Unknown),
+            Body::TlsWrite(piece) | Body::SocketSend(piece) => {
                 let begins = piece.start.saturating_add(piece.offset);
                 // Racing threads may count from the same start: then the bytes are not a repetition and no gap.
                 let gap = begins.saturating_sub(self.position);
@@ -248,7 +257,7 @@ impl Connection {
                 let reached = if piece.last { piece.total } else { taken };
                 self.position = self.position.max(piece.start.saturating_add(reached));
             }
-            Body::TlsFree => {
+            Body::TlsFree | Body::SocketClose(_) => {
                 step(Step::Chunk(Chunk::End));
                 return true;
             }
@@ -260,9 +269,13 @@ impl Connection {
 /// Bytes a record takes while it is held, about.
 fn size(event: &Event) -> usize {
     let bytes = match &event.body {
-        Body::TlsWrite(piece) => piece.bytes.len(),
+        Body::TlsWrite(piece) | Body::SocketSend(piece) => piece.bytes.len(),
         Body::TlsHost(name) => name.len(),
-        Body::TlsFd { .. } | Body::TlsFree => 0,
+        Body::TlsFd { .. }
+        | Body::TlsFree
+        | Body::SocketPeer(_)
+        | Body::SocketClose(_)
+        | Body::SocketUnknown => 0,
     };
     bytes.saturating_add(size_of::<Event>())
 }
@@ -299,6 +312,8 @@ mod tests {
                 Step::Chunk(Chunk::End) => "end ".into(),
                 Step::Host(name) => format!("host:{name} "),
                 Step::Fd(direction, fd) => format!("{direction:?}:{fd} "),
+                Step::Peer(peer) => format!("peer:{peer:?} "),
+                Step::Unknown => "unknown ".into(),
             });
         }
     }

@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 /// Raised whenever the layout or the meaning of a field changes; the daemon refuses records of another version.
-pub const ABI_VERSION: u16 = 1;
+pub const ABI_VERSION: u16 = 2;
 
 /// The most bytes that follow one [`Header`]. A power of two, so that one AND bounds a length for the verifier.
 pub const MAX_PIECE: usize = 16 * 1024;
@@ -39,6 +39,42 @@ pub mod kind {
     pub const TLS_WRITE_FD: u16 = 6;
     /// `SSL_free`: the last record of this connection.
     pub const TLS_FREE: u16 = 7;
+    /// A piece of what a socket took.
+    pub const SOCKET_SEND: u16 = 8;
+    /// Where a socket's bytes go from now on: a `struct sockaddr` follows, up to 32 bytes of it.
+    pub const SOCKET_PEER: u16 = 9;
+    /// A socket is being closed: its last record. [`Header::start`](super::Header::start) is all it sent.
+    pub const SOCKET_CLOSE: u16 = 10;
+    /// Something was written to a descriptor that nobody saw being opened: is it a socket?
+    pub const SOCKET_UNKNOWN: u16 = 11;
+}
+
+/// [`Descriptor::class`].
+pub mod class {
+    /// Nothing known yet.
+    pub const UNKNOWN: u32 = 0;
+    /// The daemon has been asked.
+    pub const ASKED: u32 = 1;
+    /// A socket whose bytes leave, or may leave, this machine.
+    pub const SOCKET: u32 = 2;
+    /// A file, a pipe, a socket that leads nowhere: of no interest.
+    pub const IGNORED: u32 = 3;
+}
+
+/// Sockets as records name them: [`Header::object`](super::Header::object) is `MARK | transport << 32 | fd`.
+pub mod socket {
+    /// Set in every socket's name and in no `SSL*`: addresses of user memory end below it.
+    pub const MARK: u64 = 1 << 62;
+    /// Opened before anybody looked.
+    pub const UNKNOWN: u32 = 0;
+    /// TCP and what else is a stream.
+    pub const STREAM: u32 = 1;
+    /// UDP.
+    pub const DATAGRAM: u32 = 2;
+    /// Of this machine: only the way to netd's resolver is looked at.
+    pub const UNIX: u32 = 3;
+    /// Bytes of a connection that are taken before the daemon has said more. A send that begins below it is taken whole.
+    pub const FIRST_LIMIT: u64 = 16 * 1024;
 }
 
 /// [`Header::flags`].
@@ -73,7 +109,7 @@ pub struct Header {
     pub uid: u32,
     /// Bits of [`flag`].
     pub flags: u32,
-    /// The `SSL*`, without tag bits.
+    /// The `SSL*`, without tag bits; or a socket, see [`socket`].
     pub object: u64,
     /// [`Header::ktime`] of the connection's first sight.
     pub born: u64,
@@ -113,6 +149,24 @@ pub struct Counters {
     pub doorbells: u64,
 }
 
+/// What a descriptor of a process stands for, the value of the map `DESCRIPTORS`; the key is `tgid << 32 | fd`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// One of [`class`].
+    pub class: u32,
+    /// [`socket::UNKNOWN`] to [`socket::UNIX`].
+    pub transport: u32,
+    /// Bytes are taken while fewer than this many were sent; beyond, they are only counted.
+    pub limit: u64,
+    /// See [`Header::born`].
+    pub born: u64,
+    /// The next record's [`Header::sequence`].
+    pub sequence: u64,
+    /// Bytes sent so far.
+    pub sent: u64,
+}
+
 /// What the daemon tells the program, the value of the map `POLICY`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -129,6 +183,7 @@ const _: () = {
     assert!(size_of::<Doorbell>() == 8);
     assert!(size_of::<Counters>() == 16);
     assert!(size_of::<Policy>() == 8);
+    assert!(size_of::<Descriptor>() == 40);
     assert!(MAX_PIECE.is_power_of_two());
     assert!(SEND_BUDGET >= 128 * 1024);
     // One perf record stays under 64 KiB and a per-CPU map value under 32 KiB.
