@@ -26,6 +26,32 @@ running() {
 stop_all() {
     stop_one "$SUPERVISOR_PID" service.sh
     stop_one "$DAEMON_PID" telltale
+    stop_strays
+}
+
+# A daemon whose pid file is gone is still at its last writes, or was started by hand: it would make $DATA anew.
+stop_strays() {
+    tries=0
+    while strays=$(stray_pids) && [ -n "$strays" ]; do
+        signal=TERM
+        if [ "$tries" -ge 50 ]; then signal=KILL; fi
+        # shellcheck disable=SC2086
+        kill -"$signal" $strays 2>/dev/null
+        if [ "$tries" -ge 60 ]; then return; fi
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+}
+
+stray_pids() {
+    for exe in /proc/[0-9]*/exe; do
+        case "$(readlink "$exe" 2>/dev/null)" in
+            "$TELLTALE" | "$TELLTALE (deleted)")
+                pid=${exe#/proc/}
+                echo "${pid%/exe}"
+                ;;
+        esac
+    done
 }
 
 stop_one() {

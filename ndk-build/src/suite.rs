@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::run::{Run, last_lines};
 use crate::setup::{self, Need};
 use crate::toolchain::Toolchain;
-use crate::{clients, compile, conform, demo, say};
+use crate::{clients, compile, conform, demo, say, vm, zip};
 
 /// How many checks came out how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ const PARTS: &[Part] = &[
         name: "page",
         about: "the report in a headless browser",
         needs: &[Need::Host],
-        live: false,
+        live: true,
         run: page,
     },
     Part {
@@ -85,6 +85,20 @@ const PARTS: &[Part] = &[
         needs: &[Need::Host, Need::Ebpf, Need::Clients, Need::Live],
         live: true,
         run: live,
+    },
+    Part {
+        name: "vm",
+        about: "the module in an arm64 machine",
+        needs: &[Need::Ebpf, Need::Android, Need::Clients, Need::Vm],
+        live: true,
+        run: machine,
+    },
+    Part {
+        name: "zip",
+        about: "the module to flash, within its size and with nothing Android 9 lacks",
+        needs: &[Need::Ebpf, Need::Android],
+        live: false,
+        run: module,
     },
     Part {
         name: "demo",
@@ -289,6 +303,16 @@ fn demonstration(context: &Context) -> Result<Tally> {
         return Ok(Tally { skipped: 1, ..Tally::default() });
     }
     demo::show(context)?;
+    Ok(Tally::PASS)
+}
+
+fn machine(context: &Context) -> Result<Tally> {
+    vm::command(context, &[])?;
+    Ok(Tally::PASS)
+}
+
+fn module(context: &Context) -> Result<Tally> {
+    zip::command(context, &[])?;
     Ok(Tally::PASS)
 }
 

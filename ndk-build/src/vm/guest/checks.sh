@@ -202,5 +202,6 @@ rm -f /system/bin/telltale
 left=$(find /data/adb -mindepth 1 ! -path /data/adb/modules)
 if [ -z "$left" ]; then ok removed; else fail removed "left: $(echo "$left" | tr '\n' ' ')"; fi
 if [ -s /sys/kernel/tracing/uprobe_events ]; then fail removed-hooks "left in uprobe_events"; else ok removed-hooks; fi
-if pgrep -f bin/telltale >/dev/null; then fail removed-process "a process is left"; else ok removed-process; fi
+processes=$(for exe in /proc/[0-9]*/exe; do readlink "$exe"; done | grep -c bin/telltale)
+if [ "$processes" -gt 0 ]; then fail removed-process "$processes left"; else ok removed-process; fi
 hand_over removal
