@@ -20,7 +20,7 @@ pub enum KernelError {
     )]
     Object(#[from] aya::EbpfError),
     /// The verifier refused a program.
-    #[error("this kernel refused the eBPF program {name}: {source}")]
+    #[error("this kernel refused the eBPF program {name}: {}", refusal(source))]
     Program {
         /// The program.
         name: &'static str,
@@ -64,6 +64,20 @@ pub enum KernelError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+/// Why, in one line: the verifier's log runs to thousands, and its reason stands at the end.
+fn refusal(error: &aya::programs::ProgramError) -> String {
+    /// The longest reason of the verifier is about half as long.
+    const LONGEST: usize = 160;
+    let aya::programs::ProgramError::LoadError { io_error, verifier_log } = error else {
+        return error.to_string();
+    };
+    let log = verifier_log.to_string();
+    let reason =
+        log.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("processed "));
+    let reason: String = reason.unwrap_or("no reason given").chars().take(LONGEST).collect();
+    format!("{io_error}; the verifier says: {reason}")
 }
 
 /// What the user can do about an error number.

@@ -61,7 +61,7 @@ pub mod class {
     pub const IGNORED: u32 = 3;
 }
 
-/// Sockets as records name them: [`Header::object`](super::Header::object) is `MARK | transport << 32 | fd`.
+/// Sockets as records name them: [`Header::object`] is `MARK | transport << 32 | fd`.
 pub mod socket {
     /// Set in every socket's name and in no `SSL*`: addresses of user memory end below it.
     pub const MARK: u64 = 1 << 62;
