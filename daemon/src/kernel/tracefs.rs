@@ -90,8 +90,24 @@ impl Tracefs {
     }
 
     /// Deletes an event. Every perf descriptor on it must be closed before, else the kernel answers EBUSY.
+    ///
+    /// A process that another thread is just starting holds copies of all descriptors until it executes its program, so
+    /// EBUSY is waited out for a second.
     pub(super) fn remove(&self, entry: &Entry) -> Result<(), KernelError> {
-        self.write(&format!("-:{}\n", entry.name))
+        const TRIES: u32 = 50;
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+        let mut left = TRIES;
+        loop {
+            match self.write(&format!("-:{}\n", entry.name)) {
+                Err(KernelError::File { source, .. })
+                    if left > 0 && source.raw_os_error() == Some(libc::EBUSY) =>
+                {
+                    left -= 1;
+                    std::thread::sleep(PAUSE);
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Deletes what telltale processes that are dead by now have left, and returns how many entries that were.
