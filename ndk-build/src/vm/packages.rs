@@ -1,5 +1,5 @@
 //! arm64 packages from Debian without touching the host's own package manager: apt with a state directory of its
-//! own under `target/`, and unpacking instead of installing.
+//! own under `target/` and the sources that this machine has, and unpacking instead of installing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,6 @@ use crate::context::{self, Context};
 use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::say;
-
-/// Where the packages come from; the key that must have signed the lists comes with Debian's apt.
-const SOURCE: &str = "deb [arch=arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-                      http://deb.debian.org/debian bookworm main\n";
 
 /// The package whose dependency is the current kernel: the one for virtual machines, a third of the size of the full one,
 /// with the serial console built in.
@@ -36,7 +32,6 @@ pub(super) fn fetch(ctx: &Context) -> Result<PathBuf> {
     for name in ["state/lists/partial", "cache/archives/partial", "packages", "root"] {
         context::create_dir(&dir.join(name))?;
     }
-    context::write(&dir.join("sources.list"), SOURCE)?;
     context::write(&dir.join("status"), "")?;
     apt(&dir, "apt-get", &["update"])?;
     let kernel = newest_kernel(&apt(&dir, "apt-cache", &["depends", KERNEL])?)?;
@@ -73,8 +68,6 @@ fn apt(dir: &Path, program: &str, words: &[&str]) -> Result<String> {
         ("Dir::State", dir.join("state")),
         ("Dir::State::status", dir.join("status")),
         ("Dir::Cache", dir.join("cache")),
-        ("Dir::Etc::SourceList", dir.join("sources.list")),
-        ("Dir::Etc::SourceParts", "/dev/null".into()),
     ];
     let mut run = Run::new(program).dir(dir.join("packages")).env("LC_ALL", "C");
     for (name, path) in options {
