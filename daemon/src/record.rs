@@ -93,6 +93,15 @@ pub enum Body {
     },
     /// The connection is over.
     TlsFree,
+    /// A function that may be `SSL_write` has been called.
+    TlsCall {
+        /// The address of its first instruction.
+        at: u64,
+        /// The address of what is to be sent.
+        buffer: u64,
+        /// How many bytes of it; as a C `int` it may be negative.
+        len: i32,
+    },
     /// A piece of what a socket took.
     SocketSend(Piece),
     /// Where a socket's bytes go from now on; none for a UNIX socket.
@@ -239,6 +248,13 @@ impl Event {
                 Body::TlsFd { direction, fd: i32::from_ne_bytes(fd) }
             }
             kind::TLS_FREE => Body::TlsFree,
+            kind::TLS_CALL => {
+                let (at, buffer) = match bytes.as_chunks::<8>() {
+                    ([at, buffer], []) => (u64::from_ne_bytes(*at), u64::from_ne_bytes(*buffer)),
+                    _ => return Err(RecordError::Field { kind, field: "len" }),
+                };
+                Body::TlsCall { at, buffer, len: total as i32 }
+            }
             kind::SOCKET_PEER => {
                 Body::SocketPeer(address(bytes).ok_or(RecordError::Field { kind, field: "address" })?)
             }
@@ -312,6 +328,9 @@ mod tests {
         let fd = Event::parse(&record(kind::TLS_WRITE_FD, flag::LAST, 0, 0, &9i32.to_ne_bytes())).unwrap();
         assert_eq!(fd.body, Body::TlsFd { direction: Direction::Write, fd: 9 });
         assert_eq!(Event::parse(&record(kind::TLS_FREE, flag::LAST, 0, 0, b"")).unwrap().body, Body::TlsFree);
+        let words = [0x5555_1000u64.to_ne_bytes(), 0x7f00_2000u64.to_ne_bytes()].concat();
+        let call = Event::parse(&record(kind::TLS_CALL, flag::LAST, -7i64 as u64, 0, &words)).unwrap();
+        assert_eq!(call.body, Body::TlsCall { at: 0x5555_1000, buffer: 0x7f00_2000, len: -7 });
     }
 
     #[test]
@@ -365,6 +384,7 @@ mod tests {
         refused(&record(kind::TLS_WRITE, flag::LAST, u64::MAX, 0, b"home"), "start");
         refused(&record(kind::TLS_WRITE, flag::LAST, 4, 0, b""), "len");
         refused(&record(kind::TLS_FD, flag::LAST, 0, 0, b"abc"), "len");
+        refused(&record(kind::TLS_CALL, flag::LAST, 9, 0, &[0; 15]), "len");
         refused(&record(kind::TLS_HOST, flag::LAST, 0, 0, &[b'a'; MAX_HOST]), "len");
         refused(&record(kind::TLS_WRITE, flag::LAST, 1 << 20, 0, &[0; MAX_PIECE + 1]), "len");
     }

@@ -59,6 +59,17 @@ fn ssl_write(context: ProbeContext) -> u32 {
     done(tls::write_entered(&context, false))
 }
 
+/// The same for a function that is not yet proven to be `SSL_write`.
+#[uprobe]
+fn ssl_write_candidate(context: ProbeContext) -> u32 {
+    done(tls::candidate_entered(&context))
+}
+
+#[uretprobe]
+fn ssl_new_return(context: RetProbeContext) -> u32 {
+    done(tls::made(&context))
+}
+
 #[uprobe]
 fn ssl_write_ex(context: ProbeContext) -> u32 {
     done(tls::write_entered(&context, true))

@@ -6,6 +6,7 @@
 use core::{arch::asm, hint::cold_path};
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::pt_regs,
     helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     programs::{ProbeContext, RetProbeContext},
@@ -69,6 +70,28 @@ pub(crate) fn write_entered(context: &ProbeContext, extended: bool) -> Option<()
         Some(known) => unsafe { *known = call },
         None => CALLS.insert(key, call, 0).ok()?,
     }
+    Some(())
+}
+
+/// What may be `SSL_write` has begun: says where and with what, so that the daemon can judge.
+#[inline(always)]
+pub(crate) fn candidate_entered(context: &ProbeContext) -> Option<()> {
+    write_entered(context, false)?;
+    let ssl = user_memory::untagged(context.arg(0)?);
+    let buffer = user_memory::untagged(context.arg(1)?);
+    let len: i32 = context.arg(2)?;
+    let connection = connection(ssl, thread())?;
+    // SAFETY: a map value that lives as long as the program runs.
+    let mut writer = Writer::start(kind::TLS_CALL, ssl, unsafe { &*connection }, len as u64)?;
+    // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
+    let sequence = unsafe {
+        let bytes = writer.bytes().cast::<u64>();
+        *bytes = instruction(context.regs);
+        *bytes.add(1) = buffer;
+        (*connection).sequence
+    };
+    writer.submit(context, &Piece { len: 16, offset: 0, sequence, flags: flag::LAST });
+    writer.finish(context);
     Some(())
 }
 
@@ -221,11 +244,21 @@ pub(crate) fn fd_set(context: &ProbeContext, record: u16) -> Option<()> {
 /// `SSL_free`. An object that was never seen costs one look-up.
 #[inline(always)]
 pub(crate) fn freed(context: &ProbeContext) -> Option<()> {
-    let ssl = user_memory::untagged(context.arg(0)?);
-    let key = ConnectionKey { ssl, tgid: thread() >> 32 };
+    ended(context, context.arg(0)?)
+}
+
+/// `SSL_new` has returned: whatever lay at this address before is over. For libraries whose `SSL_free` is not known.
+#[inline(always)]
+pub(crate) fn made(context: &RetProbeContext) -> Option<()> {
+    ended(context, context.ret())
+}
+
+#[inline(always)]
+fn ended(context: &impl EbpfContext, ssl: u64) -> Option<()> {
+    let key = ConnectionKey { ssl: user_memory::untagged(ssl), tgid: thread() >> 32 };
     let connection = CONNECTIONS.get_ptr_mut(key)?;
     // SAFETY: a map value that lives as long as the program runs.
-    if let Some(mut writer) = Writer::start(kind::TLS_FREE, ssl, unsafe { &*connection }, 0) {
+    if let Some(mut writer) = Writer::start(kind::TLS_FREE, key.ssl, unsafe { &*connection }, 0) {
         // SAFETY: a map value.
         let sequence = unsafe { (*connection).sequence };
         writer.submit(context, &Piece { len: 0, offset: 0, sequence, flags: flag::LAST });
@@ -280,5 +313,20 @@ fn frame(registers: *mut pt_regs, at_entry: bool) -> u64 {
         let _ = at_entry;
         // SAFETY: as above; the return address is in a register, so both are the same.
         unsafe { (*registers).sp }
+    }
+}
+
+/// The address of the instruction that a uprobe sits on.
+#[inline(always)]
+fn instruction(registers: *mut pt_regs) -> u64 {
+    #[cfg(bpf_target_arch = "x86_64")]
+    // SAFETY: `registers` is the program's context, which the verifier knows.
+    unsafe {
+        (*registers).rip
+    }
+    #[cfg(bpf_target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        (*registers).pc
     }
 }

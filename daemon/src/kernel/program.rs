@@ -16,8 +16,10 @@ use super::{error::KernelError, sys};
 include!(concat!(env!("OUT_DIR"), "/ebpf_object.rs"));
 
 /// Every uprobe program of the object, by its function's name in `ebpf/src/main.rs`.
-pub(super) const UPROBES: [&str; 9] = [
+pub(super) const UPROBES: [&str; 11] = [
     "ssl_write",
+    "ssl_write_candidate",
+    "ssl_new_return",
     "ssl_write_ex",
     "ssl_write_return",
     "ssl_set_host",

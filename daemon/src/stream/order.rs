@@ -116,6 +116,10 @@ impl Order {
 
     /// Takes a record that was read in the pass of this number.
     pub fn push(&mut self, pass: u64, event: Event) {
+        if let Body::TlsCall { .. } = event.body {
+            // It has no number of its own, and nothing of it is handed on.
+            return;
+        }
         let id = event.connection;
         let connection = self.connections.entry(id).or_default();
         connection.last_pass = pass;
@@ -261,6 +265,7 @@ impl Connection {
                 step(Step::Chunk(Chunk::End));
                 return true;
             }
+            Body::TlsCall { .. } => {}
         }
         false
     }
@@ -273,6 +278,7 @@ fn size(event: &Event) -> usize {
         Body::TlsHost(name) => name.len(),
         Body::TlsFd { .. }
         | Body::TlsFree
+        | Body::TlsCall { .. }
         | Body::SocketPeer(_)
         | Body::SocketClose(_)
         | Body::SocketUnknown => 0,

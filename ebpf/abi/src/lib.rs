@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 /// Raised whenever the layout or the meaning of a field changes; the daemon refuses records of another version.
-pub const ABI_VERSION: u16 = 2;
+pub const ABI_VERSION: u16 = 3;
 
 /// The most bytes that follow one [`Header`]. A power of two, so that one AND bounds a length for the verifier.
 pub const MAX_PIECE: usize = 16 * 1024;
@@ -47,6 +47,9 @@ pub mod kind {
     pub const SOCKET_CLOSE: u16 = 10;
     /// Something was written to a descriptor that nobody saw being opened: is it a socket?
     pub const SOCKET_UNKNOWN: u16 = 11;
+    /// A function that may be `SSL_write` has been called: two `u64` follow, the address of its first instruction and that
+    /// of the buffer; [`Header::total`](super::Header::total) is the length it was given. Takes no number of the connection.
+    pub const TLS_CALL: u16 = 12;
 }
 
 /// [`Descriptor::class`].
