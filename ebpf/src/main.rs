@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 #![allow(unstable_features)]
 
+mod cipher;
 mod emit;
 mod send;
 mod tls;
@@ -33,6 +34,22 @@ static DESCRIPTORS: LruHashMap<u64, Descriptor> = LruHashMap::with_max_entries(1
 /// System calls under way, by thread.
 #[map]
 static CALLS_IN_FLIGHT: LruHashMap<u64, send::InFlight> = LruHashMap::with_max_entries(4096, 0);
+
+/// Ciphers of the processes that are looked into.
+#[map]
+static CIPHERS: LruHashMap<cipher::CipherKey, cipher::Cipher> = LruHashMap::with_max_entries(2048, 0);
+
+/// Calls of a cipher under way, by thread.
+#[map]
+static CIPHER_CALLS: LruHashMap<u64, cipher::Call> = LruHashMap::with_max_entries(1024, 0);
+
+/// Where a thread is inside the TLS library, whose own encryption is none of an app's.
+#[map]
+static TLS_CALLS: LruHashMap<u64, cipher::Mark> = LruHashMap::with_max_entries(1024, 0);
+
+/// Text taken of each process.
+#[map]
+static CIPHER_BUDGETS: LruHashMap<u64, cipher::Budget> = LruHashMap::with_max_entries(256, 0);
 
 /// Buffers that records are put together in.
 #[map]
@@ -108,6 +125,61 @@ fn ssl_set_wfd(context: ProbeContext) -> u32 {
 #[uprobe]
 fn ssl_free(context: ProbeContext) -> u32 {
     done(tls::freed(&context))
+}
+
+#[uprobe]
+fn cipher_init(context: ProbeContext) -> u32 {
+    done(context.arg(5).and_then(|encrypts| cipher::initialised(&context, encrypts)))
+}
+
+#[uprobe]
+fn cipher_init_encrypt(context: ProbeContext) -> u32 {
+    done(cipher::initialised(&context, 1))
+}
+
+#[uprobe]
+fn cipher_init_decrypt(context: ProbeContext) -> u32 {
+    done(cipher::initialised(&context, 0))
+}
+
+#[uprobe]
+fn cipher_update(context: ProbeContext) -> u32 {
+    done(cipher::updated(&context, false))
+}
+
+#[uprobe]
+fn cipher_encrypt(context: ProbeContext) -> u32 {
+    done(cipher::updated(&context, true))
+}
+
+#[uprobe]
+fn cipher_final(context: ProbeContext) -> u32 {
+    done(cipher::ended(&context))
+}
+
+#[uprobe]
+fn cipher_seal(context: ProbeContext) -> u32 {
+    done(cipher::sealed(&context))
+}
+
+#[uprobe]
+fn cipher_cbc(context: ProbeContext) -> u32 {
+    done(cipher::chained(&context))
+}
+
+#[uretprobe]
+fn cipher_return(context: RetProbeContext) -> u32 {
+    done(cipher::returned(&context))
+}
+
+#[uprobe]
+fn tls_enter(context: ProbeContext) -> u32 {
+    done(cipher::tls_entered(&context))
+}
+
+#[uretprobe]
+fn tls_leave(context: RetProbeContext) -> u32 {
+    done(cipher::tls_left(&context))
 }
 
 #[tracepoint]

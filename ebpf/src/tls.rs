@@ -124,7 +124,7 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     let sequence = unsafe { (*connection).sequence };
     // SAFETY: as above.
     let mut writer = Writer::start(kind::TLS_WRITE, call.ssl, unsafe { &*connection }, total)?;
-    let mut taken = Taken { buffer: call.buffer, total, offset: 0, sequence };
+    let mut taken = Taken { buffer: call.buffer, total, offset: 0, sequence, flags: 0 };
     // One after the other, not in a loop: 4.14 refuses every backward jump.
     let _ = taken.full_piece(&mut writer, context)
         && taken.full_piece(&mut writer, context)
@@ -144,17 +144,19 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
 }
 
 /// What a call took, and how far it has been handed on.
-struct Taken {
-    buffer: u64,
-    total: u64,
-    offset: u64,
-    sequence: u64,
+pub(crate) struct Taken {
+    pub(crate) buffer: u64,
+    pub(crate) total: u64,
+    pub(crate) offset: u64,
+    pub(crate) sequence: u64,
+    /// Bits that all pieces carry.
+    pub(crate) flags: u32,
 }
 
 impl Taken {
     /// Hands on a piece of [`MAX_PIECE`] bytes if more than that is left and it can be read.
     #[inline(always)]
-    fn full_piece(&mut self, writer: &mut Writer, context: &RetProbeContext) -> bool {
+    pub(crate) fn full_piece(&mut self, writer: &mut Writer, context: &impl EbpfContext) -> bool {
         const LEN: u64 = MAX_PIECE as u64;
         if self.total - self.offset <= LEN {
             // Not that it were rare: it makes the compiler lay the pieces one behind the other and what follows them
@@ -167,7 +169,8 @@ impl Taken {
             cold_path();
             return false;
         }
-        writer.submit(context, &Piece { len: LEN, offset: self.offset, sequence: self.sequence, flags: 0 });
+        let flags = self.flags;
+        writer.submit(context, &Piece { len: LEN, offset: self.offset, sequence: self.sequence, flags });
         self.offset += LEN;
         self.sequence += 1;
         true
@@ -175,12 +178,13 @@ impl Taken {
 
     /// Hands on what is left, up to [`MAX_PIECE`] bytes, or that it cannot be read.
     #[inline(always)]
-    fn last_piece(&mut self, writer: &mut Writer, context: &RetProbeContext) {
+    pub(crate) fn last_piece(&mut self, writer: &mut Writer, context: &impl EbpfContext) {
         let rest = self.total - self.offset;
         let len = if rest > MAX_PIECE as u64 { MAX_PIECE as u64 } else { rest };
         // SAFETY: `bytes` has room for MAX_PIECE.
         let readable = unsafe { user_memory::read(writer.bytes(), self.buffer + self.offset, len) };
         let (len, flags) = if readable { (len, flag::LAST) } else { (0, flag::LAST | flag::UNREADABLE) };
+        let flags = flags | self.flags;
         writer.submit(context, &Piece { len, offset: self.offset, sequence: self.sequence, flags });
         self.sequence += 1;
     }
@@ -301,7 +305,7 @@ pub(crate) fn thread() -> u64 {
 
 /// Where the call's frame lies: the stack pointer as the caller has it after the return.
 #[inline(always)]
-fn frame(registers: *mut pt_regs, at_entry: bool) -> u64 {
+pub(crate) fn frame(registers: *mut pt_regs, at_entry: bool) -> u64 {
     #[cfg(bpf_target_arch = "x86_64")]
     // SAFETY: `registers` is the program's context, which the verifier knows. The return address is still on the
     // stack at entry and has been popped at return.

@@ -3,7 +3,7 @@
 //! The loader turns `bpf_probe_read_user*` (helpers 112, 114) into `bpf_probe_read*` (4, 45) where the kernel is
 //! older than 5.5; there these read user memory as long as the processor has no PAN.
 
-use core::{arch::asm, ffi::c_void, hint::cold_path};
+use core::{arch::asm, ffi::c_void, hint::cold_path, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
 use telltale_abi::{MAX_HOST, MAX_PIECE};
@@ -72,4 +72,20 @@ pub(crate) fn read_u64(from: u64) -> Option<u64> {
         return None;
     }
     Some(value)
+}
+
+/// The `N` numbers of 32 bits that lie at `from`.
+#[inline(always)]
+pub(crate) fn read_words<const N: usize>(from: u64) -> Option<[u32; N]> {
+    let mut words = MaybeUninit::<[u32; N]>::uninit();
+    // SAFETY: `words` has room for what is asked for; the helper checks `from` itself.
+    let failed = unsafe {
+        bpf_probe_read_user(words.as_mut_ptr().cast(), size_of::<[u32; N]>() as u32, from as *const c_void)
+    };
+    if failed != 0 {
+        cold_path();
+        return None;
+    }
+    // SAFETY: the helper has written all of it.
+    Some(unsafe { words.assume_init() })
 }

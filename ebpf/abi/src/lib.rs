@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 /// Raised whenever the layout or the meaning of a field changes; the daemon refuses records of another version.
-pub const ABI_VERSION: u16 = 3;
+pub const ABI_VERSION: u16 = 4;
 
 /// The most bytes that follow one [`Header`]. A power of two, so that one AND bounds a length for the verifier.
 pub const MAX_PIECE: usize = 16 * 1024;
@@ -50,6 +50,12 @@ pub mod kind {
     /// A function that may be `SSL_write` has been called: two `u64` follow, the address of its first instruction and that
     /// of the buffer; [`Header::total`](super::Header::total) is the length it was given. Takes no number of the connection.
     pub const TLS_CALL: u16 = 12;
+    /// A piece of what an app hands to a cipher to encrypt. [`Header::object`](super::Header::object) is the cipher's context,
+    /// [`Header::born`](super::Header::born) when that was set up for this message.
+    pub const CIPHER_TEXT: u16 = 13;
+    /// The first bytes of what the cipher made of it; [`Header::start`](super::Header::start) counts what it made before,
+    /// [`Header::total`](super::Header::total) is what this call made.
+    pub const CIPHER_OUTPUT: u16 = 14;
 }
 
 /// [`Descriptor::class`].
@@ -86,6 +92,36 @@ pub mod flag {
     pub const LAST: u32 = 1;
     /// The bytes at `offset` could not be read (the page was not there).
     pub const UNREADABLE: u32 = 2;
+    /// The cipher has ended this message.
+    pub const FINAL: u32 = 4;
+}
+
+/// Records of ciphers. Keys and vectors are never read, and nothing of what is decrypted.
+pub mod cipher {
+    /// The most bytes taken of what one call made: enough to find it again in what leaves.
+    pub const HEAD: usize = 64;
+    /// The most pieces taken of the text of one call.
+    pub const MAX_PIECES: usize = 4;
+    /// Text taken of one process within [`WINDOW_SHIFT`]; what is beyond is counted, not copied.
+    pub const BUDGET: u64 = 1 << 20;
+    /// A budget's window in nanoseconds, as a power of two: about a second.
+    pub const WINDOW_SHIFT: u32 = 30;
+
+    /// Where in [`Header::flags`](super::Header::flags) the cipher's number lies (the `NID` of include/openssl/nid.h), 12 bits; 0
+    /// when it is not known.
+    pub const NID_SHIFT: u32 = 8;
+    /// Bits of the number.
+    pub const NID_MASK: u32 = 0xfff;
+    /// Where the key's length in bytes lies, 6 bits.
+    pub const KEY_LEN_SHIFT: u32 = 20;
+    /// Bits of the key's length.
+    pub const KEY_LEN_MASK: u32 = 0x3f;
+    /// Where the block's length in bytes lies, 5 bits.
+    pub const BLOCK_SHIFT: u32 = 26;
+    /// Bits of the block's length.
+    pub const BLOCK_MASK: u32 = 0x1f;
+    /// In place of a number: an AEAD, of which only the key's length is known.
+    pub const AEAD: u32 = 0xfff;
 }
 
 /// What heads every record.
