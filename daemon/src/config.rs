@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     alert::{Mute, Policy},
+    kernel::Budget,
     leak::{Kind, Severity},
 };
 
@@ -31,6 +32,12 @@ pub struct Config {
     pub users: Vec<u32>,
     /// Lines in an hour, 0 for no limit.
     pub lines_per_hour: u32,
+    /// KiB of one connection that are read at once.
+    pub capture_burst: u32,
+    /// KiB of one connection that are read in a second after that.
+    pub capture_per_second: u32,
+    /// KiB of all connections that are read in a second, 0 for no bound.
+    pub capture_total: u32,
     /// What the owner does not want to hear of.
     #[serde(rename = "mute")]
     pub mutes: Vec<ConfigMute>,
@@ -110,6 +117,9 @@ impl Default for Config {
             loopback: false,
             users: vec![0],
             lines_per_hour: 60,
+            capture_burst: 1024,
+            capture_per_second: 256,
+            capture_total: 2048,
             mutes: Vec::new(),
         }
     }
@@ -138,6 +148,16 @@ impl Config {
                 problem: error.message().split('\n').collect::<Vec<_>>().join("; "),
             }
         })
+    }
+
+    /// How much of what apps send is taken under this configuration.
+    pub fn budget(&self) -> Budget {
+        let bytes = |kib: u32| u64::from(kib) << 10;
+        Budget {
+            burst: bytes(self.capture_burst),
+            per_second: bytes(self.capture_per_second),
+            total_per_second: bytes(self.capture_total),
+        }
     }
 
     /// What deserves a line under this configuration.
@@ -175,6 +195,9 @@ mod tests {
             loopback: _,
             users: _,
             lines_per_hour: _,
+            capture_burst: _,
+            capture_per_second: _,
+            capture_total: _,
             mutes: _,
         } = Config::default();
         for key in [
@@ -184,10 +207,18 @@ mod tests {
             "loopback",
             "users",
             "lines_per_hour",
+            "capture_burst",
+            "capture_per_second",
+            "capture_total",
             "# [[mute]]",
         ] {
             assert!(DEFAULT.lines().any(|line| line.starts_with(key)), "{key}");
         }
+    }
+
+    #[test]
+    fn the_default_budget_is_the_programs_default() {
+        assert_eq!(Config::default().budget(), Budget::default());
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub enum Body {
         fd: i32,
     },
     /// The connection is over.
-    TlsFree,
+    TlsFree(Ended),
     /// A function that may be `SSL_write` has been called.
     TlsCall {
         /// The address of its first instruction.
@@ -106,10 +106,19 @@ pub enum Body {
     SocketSend(Piece),
     /// Where a socket's bytes go from now on; none for a UNIX socket.
     SocketPeer(Option<SocketAddr>),
-    /// The socket is closed; it sent this many bytes in all.
-    SocketClose(u64),
+    /// The socket is closed.
+    SocketClose(Ended),
     /// Something was written to a descriptor that nobody saw being opened.
     SocketUnknown,
+}
+
+/// What a connection came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ended {
+    /// Bytes it sent in all.
+    pub sent: u64,
+    /// Bytes of these that were counted and not taken.
+    pub skipped: u64,
 }
 
 /// A piece of one send.
@@ -247,7 +256,7 @@ impl Event {
                 };
                 Body::TlsFd { direction, fd: i32::from_ne_bytes(fd) }
             }
-            kind::TLS_FREE => Body::TlsFree,
+            kind::TLS_FREE => Body::TlsFree(Ended { sent: start, skipped: total }),
             kind::TLS_CALL => {
                 let (at, buffer) = match bytes.as_chunks::<8>() {
                     ([at, buffer], []) => (u64::from_ne_bytes(*at), u64::from_ne_bytes(*buffer)),
@@ -258,7 +267,7 @@ impl Event {
             kind::SOCKET_PEER => {
                 Body::SocketPeer(address(bytes).ok_or(RecordError::Field { kind, field: "address" })?)
             }
-            kind::SOCKET_CLOSE => Body::SocketClose(start),
+            kind::SOCKET_CLOSE => Body::SocketClose(Ended { sent: start, skipped: total }),
             kind::SOCKET_UNKNOWN => Body::SocketUnknown,
             other => return Err(RecordError::Kind(other)),
         };
@@ -327,7 +336,11 @@ mod tests {
         assert_eq!(host.body, Body::TlsHost("a.example".into()));
         let fd = Event::parse(&record(kind::TLS_WRITE_FD, flag::LAST, 0, 0, &9i32.to_ne_bytes())).unwrap();
         assert_eq!(fd.body, Body::TlsFd { direction: Direction::Write, fd: 9 });
-        assert_eq!(Event::parse(&record(kind::TLS_FREE, flag::LAST, 0, 0, b"")).unwrap().body, Body::TlsFree);
+        let ended = Ended { sent: 5_000, skipped: 7 };
+        let free = Event::parse(&record(kind::TLS_FREE, flag::LAST, 7, 0, b"")).unwrap();
+        assert_eq!(free.body, Body::TlsFree(ended));
+        let close = Event::parse(&record(kind::SOCKET_CLOSE, flag::LAST, 7, 0, b"")).unwrap();
+        assert_eq!(close.body, Body::SocketClose(ended));
         let words = [0x5555_1000u64.to_ne_bytes(), 0x7f00_2000u64.to_ne_bytes()].concat();
         let call = Event::parse(&record(kind::TLS_CALL, flag::LAST, -7i64 as u64, 0, &words)).unwrap();
         assert_eq!(call.body, Body::TlsCall { at: 0x5555_1000, buffer: 0x7f00_2000, len: -7 });

@@ -232,7 +232,7 @@ print(took,flush=True); c.setblocking(True); c.close()
     assert_eq!(got.len() as u64, took);
     // The close tells all of it, also what was beyond the first limit.
     let closed = events.iter().find_map(|event| match event.body {
-        Body::SocketClose(total) => Some(total),
+        Body::SocketClose(ended) => Some(ended.sent),
         _ => None,
     });
     assert_eq!(closed, Some(took));

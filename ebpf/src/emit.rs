@@ -9,7 +9,7 @@ use aya_ebpf::{
     EbpfContext,
     helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns},
 };
-use telltale_abi::{ABI_VERSION, Counters, Doorbell, HEADER_LEN, Header, MAX_PIECE, kind};
+use telltale_abi::{ABI_VERSION, Connection, Counters, Doorbell, HEADER_LEN, Header, MAX_PIECE, kind};
 
 use crate::{COUNTERS, DOORBELL, POLICY, RECORDS, SCRATCH, user_memory::bounded};
 
@@ -20,17 +20,6 @@ pub(crate) struct Scratch {
     owner: u64,
     header: Header,
     bytes: [u8; MAX_PIECE],
-}
-
-/// A connection as the records name it, and its counts.
-#[repr(C)]
-pub(crate) struct Connection {
-    /// See [`Header::born`].
-    pub(crate) born: u64,
-    /// The next record's [`Header::sequence`].
-    pub(crate) sequence: u64,
-    /// Bytes sent so far.
-    pub(crate) sent: u64,
 }
 
 /// One piece's own fields.

@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 #![allow(unstable_features)]
 
+mod budget;
 mod cipher;
 mod emit;
 mod send;
@@ -17,7 +18,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, PerfEventByteArray},
     programs::{ProbeContext, RetProbeContext, TracePointContext},
 };
-use telltale_abi::{Counters, Descriptor, Policy, kind};
+use telltale_abi::{Budget, Connection, Counters, Descriptor, Policy, kind};
 
 /// TLS writes under way.
 #[map]
@@ -25,7 +26,7 @@ static CALLS: LruHashMap<tls::CallKey, tls::Call> = LruHashMap::with_max_entries
 
 /// TLS connections seen.
 #[map]
-static CONNECTIONS: LruHashMap<tls::ConnectionKey, emit::Connection> = LruHashMap::with_max_entries(8192, 0);
+static CONNECTIONS: LruHashMap<tls::ConnectionKey, Connection> = LruHashMap::with_max_entries(8192, 0);
 
 /// What each process's descriptors stand for, by `tgid << 32 | fd`.
 #[map]
@@ -58,6 +59,10 @@ static SCRATCH: PerCpuArray<emit::Scratch> = PerCpuArray::with_max_entries(2, 0)
 /// What was attempted.
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// How much may be taken.
+#[map]
+static BUDGET: Array<Budget> = Array::with_max_entries(1, 0);
 
 /// What the daemon wants.
 #[map]

@@ -9,11 +9,11 @@ use core::{
 };
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns, programs::TracePointContext};
-use telltale_abi::{Descriptor, MAX_PIECE, class, flag, kind, socket};
+use telltale_abi::{Bucket, Connection, Descriptor, MAX_PIECE, class, flag, kind, socket};
 
 use crate::{
-    CALLS_IN_FLIGHT, DESCRIPTORS,
-    emit::{Connection, Piece, Writer},
+    CALLS_IN_FLIGHT, DESCRIPTORS, budget,
+    emit::{Piece, Writer},
     tls::{opaque_zero, thread},
     user_memory,
 };
@@ -216,8 +216,14 @@ pub(crate) fn returned(context: &TracePointContext) -> Option<()> {
     if state.class == class::IGNORED {
         return None;
     }
-    if state.class == class::ASKED || state.sent >= state.limit || number == SENDFILE {
-        state.sent += if number == SENDMMSG { 0 } else { result as u64 };
+    let bytes = if number == SENDMMSG { 0 } else { result as u64 };
+    if state.class == class::ASKED
+        || state.sent >= state.limit
+        || number == SENDFILE
+        || !budget::allows(&mut state.bucket, state.sent, bytes)
+    {
+        state.sent += bytes;
+        state.skipped += bytes;
         return None;
     }
     if number == SENDTO && call.args[4] != 0 {
@@ -466,7 +472,7 @@ fn peer(
 /// A record without bytes.
 #[inline(always)]
 fn empty(context: &TracePointContext, state: &mut Descriptor, record: u16, fd: u64) {
-    let Some(mut writer) = start(state, record, fd, 0) else { return };
+    let Some(mut writer) = start(state, record, fd, state.skipped) else { return };
     writer.submit(context, &Piece { len: 0, offset: 0, sequence: state.sequence, flags: flag::LAST });
     state.sequence += 1;
     writer.finish(context);
@@ -475,7 +481,13 @@ fn empty(context: &TracePointContext, state: &mut Descriptor, record: u16, fd: u
 #[inline(always)]
 fn start(state: &Descriptor, record: u16, fd: u64, total: u64) -> Option<Writer> {
     let object = socket::MARK | u64::from(state.transport) << 32 | fd & 0xffff_ffff;
-    let connection = Connection { born: state.born, sequence: state.sequence, sent: state.sent };
+    let connection = Connection {
+        born: state.born,
+        sequence: state.sequence,
+        sent: state.sent,
+        skipped: state.skipped,
+        bucket: state.bucket,
+    };
     Writer::start(record, object, &connection, total)
 }
 
@@ -494,7 +506,16 @@ fn fresh(class: u32, transport: u32) -> Descriptor {
     let zero = opaque_zero();
     // SAFETY: a helper call without arguments.
     let born = unsafe { bpf_ktime_get_ns() };
-    Descriptor { class, transport, limit: socket::FIRST_LIMIT, born, sequence: zero, sent: zero }
+    Descriptor {
+        class,
+        transport,
+        limit: socket::FIRST_LIMIT,
+        born,
+        sequence: zero,
+        sent: zero,
+        skipped: zero,
+        bucket: Bucket { left: zero, filled: zero },
+    }
 }
 
 #[inline(always)]

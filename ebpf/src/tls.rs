@@ -11,11 +11,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     programs::{ProbeContext, RetProbeContext},
 };
-use telltale_abi::{MAX_PIECE, MAX_PIECES, flag, kind};
+use telltale_abi::{Bucket, Connection, MAX_PIECE, MAX_PIECES, flag, kind};
 
 use crate::{
-    CALLS, CONNECTIONS,
-    emit::{Connection, Piece, Writer},
+    CALLS, CONNECTIONS, budget,
+    emit::{Piece, Writer},
     user_memory,
 };
 
@@ -121,6 +121,14 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     let connection = connection(call.ssl, key.thread)?;
     // SAFETY: a map value that lives as long as the program runs. Two threads in one `SSL*` break the library's own
     // rules; if they do it anyway, numbers repeat and the time stamps tell.
+    unsafe {
+        if !budget::allows(&mut (*connection).bucket, (*connection).sent, total) {
+            (*connection).sent += total;
+            (*connection).skipped += total;
+            return None;
+        }
+    }
+    // SAFETY: as above.
     let sequence = unsafe { (*connection).sequence };
     // SAFETY: as above.
     let mut writer = Writer::start(kind::TLS_WRITE, call.ssl, unsafe { &*connection }, total)?;
@@ -262,7 +270,9 @@ fn ended(context: &impl EbpfContext, ssl: u64) -> Option<()> {
     let key = ConnectionKey { ssl: user_memory::untagged(ssl), tgid: thread() >> 32 };
     let connection = CONNECTIONS.get_ptr_mut(key)?;
     // SAFETY: a map value that lives as long as the program runs.
-    if let Some(mut writer) = Writer::start(kind::TLS_FREE, key.ssl, unsafe { &*connection }, 0) {
+    let skipped = unsafe { (*connection).skipped };
+    // SAFETY: a map value.
+    if let Some(mut writer) = Writer::start(kind::TLS_FREE, key.ssl, unsafe { &*connection }, skipped) {
         // SAFETY: a map value.
         let sequence = unsafe { (*connection).sequence };
         writer.submit(context, &Piece { len: 0, offset: 0, sequence, flags: flag::LAST });
@@ -280,7 +290,9 @@ fn connection(ssl: u64, thread: u64) -> Option<*mut Connection> {
     }
     let zero = opaque_zero();
     // SAFETY: a helper call without arguments.
-    let new = Connection { born: unsafe { bpf_ktime_get_ns() }, sequence: zero, sent: zero };
+    let born = unsafe { bpf_ktime_get_ns() };
+    let bucket = Bucket { left: zero, filled: zero };
+    let new = Connection { born, sequence: zero, sent: zero, skipped: zero, bucket };
     if CONNECTIONS.insert(key, new, 0).is_err() {
         cold_path();
         return None;

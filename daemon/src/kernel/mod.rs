@@ -8,6 +8,7 @@
 //! doorbell, which the next record rings once.
 
 mod attach;
+mod budget;
 pub mod doctor;
 mod error;
 mod libraries;
@@ -36,12 +37,13 @@ use std::{
 use telltale_abi::{Policy, class};
 
 pub use attach::AttachPath;
+pub use budget::Budget;
 pub use error::KernelError;
 pub use mapped_file::MappedFile;
 pub use self_test::{Proof, prove};
 pub use tls_files::{TlsFile, TlsState};
 
-use crate::record::Event;
+use crate::record::{ConnectionId, Ended, Event};
 use attach::{Attacher, Hook, TracepointHook, attach_raw_syscalls};
 use libraries::{Mapping, Seen};
 use program::Programs;
@@ -249,6 +251,22 @@ impl Session {
             Wanted::Bytes(limit) => (class::SOCKET, limit),
         };
         self.programs.set_descriptor(tgid, fd, class, limit)
+    }
+
+    /// Bounds how much is taken of what apps send, from now on. Without this nothing bounds it but the rings.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_budget(&self, budget: &Budget) -> Result<(), KernelError> {
+        self.programs.set_budget(budget.rates())
+    }
+
+    /// What a connection has sent up to now, also what no record tells of; none when the programs no longer know it.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn sent(&self, connection: ConnectionId) -> Result<Option<Ended>, KernelError> {
+        self.programs.sent(connection)
     }
 
     /// The way to uprobes that was taken.

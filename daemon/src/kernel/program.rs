@@ -1,16 +1,20 @@
 //! The eBPF object: embedded at build time, loaded through aya, its maps and programs handed out as descriptors.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    mem::offset_of,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
     programs::{Program, TracePoint, UProbe},
 };
-use telltale_abi::{Counters, Descriptor, Policy};
+use telltale_abi::{Budget, Connection, Counters, Descriptor, Policy};
 
 use super::{error::KernelError, sys};
+use crate::record::{ConnectionId, Ended};
 
 // `EBPF_OBJECT: Option<&[u8]>`, aligned as an ELF reader wants it.
 include!(concat!(env!("OUT_DIR"), "/ebpf_object.rs"));
@@ -35,8 +39,8 @@ pub(super) const TRACEPOINTS: [&str; 2] = ["sys_exit", "sys_enter"];
 
 // What `set_descriptor` relies on.
 const _: () = {
-    assert!(std::mem::offset_of!(Descriptor, class) == 0);
-    assert!(std::mem::offset_of!(Descriptor, limit) == 8);
+    assert!(offset_of!(Descriptor, class) == 0);
+    assert!(offset_of!(Descriptor, limit) == 8);
 };
 
 /// The loaded object.
@@ -152,6 +156,44 @@ impl Programs {
             .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of the policy"))
     }
 
+    /// Tells the programs how much to take. What was paid for up to now is forgotten.
+    pub(super) fn set_budget(&self, budget: Budget) -> Result<(), KernelError> {
+        let Budget { connection, machine, bucket } = budget;
+        let words = [
+            connection.burst,
+            connection.per_tick,
+            machine.burst,
+            machine.per_tick,
+            bucket.left,
+            bucket.filled,
+        ];
+        let mut value = [0u8; size_of::<Budget>()];
+        for (bytes, word) in value.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        sys::map_update(self.map("BUDGET")?, 0, &value)
+            .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of the budget"))
+    }
+
+    /// What a connection has sent up to now; none when the programs no longer know it.
+    pub(super) fn sent(&self, connection: ConnectionId) -> Result<Option<Ended>, KernelError> {
+        let ConnectionId { tgid, object, born } = connection;
+        if let Some(socket) = connection.socket() {
+            let key = u64::from(tgid) << 32 | u64::from(socket.fd);
+            let value = sys::hash_lookup::<{ size_of::<Descriptor>() }>(self.map("DESCRIPTORS")?, key)
+                .map_err(KernelError::call("bpf(BPF_MAP_LOOKUP_ELEM) of a descriptor"))?;
+            let places =
+                [offset_of!(Descriptor, born), offset_of!(Descriptor, sent), offset_of!(Descriptor, skipped)];
+            return Ok(value.and_then(|value| ended(&value, places, born)));
+        }
+        let key = [object, u64::from(tgid)];
+        let value = sys::hash_lookup_words::<2, { size_of::<Connection>() }>(self.map("CONNECTIONS")?, key)
+            .map_err(KernelError::call("bpf(BPF_MAP_LOOKUP_ELEM) of a connection"))?;
+        let places =
+            [offset_of!(Connection, born), offset_of!(Connection, sent), offset_of!(Connection, skipped)];
+        Ok(value.and_then(|value| ended(&value, places, born)))
+    }
+
     /// The counters of each possible CPU.
     pub(super) fn counters(&self) -> Result<Vec<Counters>, KernelError> {
         let mut value = vec![0u8; self.possible_cpus.saturating_mul(size_of::<Counters>())];
@@ -164,4 +206,14 @@ impl Programs {
         });
         Ok(counters.collect())
     }
+}
+
+/// The fields at these places of a map's value: when it was first seen, bytes sent, bytes not taken. None when it is another's.
+fn ended(value: &[u8], places: [usize; 3], born: u64) -> Option<Ended> {
+    let word = |at: usize| Some(u64::from_ne_bytes(*value.get(at..)?.first_chunk()?));
+    let [first, sent, skipped] = places;
+    if word(first)? != born {
+        return None;
+    }
+    Some(Ended { sent: word(sent)?, skipped: word(skipped)? })
 }

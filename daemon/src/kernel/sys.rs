@@ -142,11 +142,19 @@ pub(super) fn map_lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io:
 
 /// Reads an element of a hash map with keys of 8 bytes and values of `N`; none when there is none.
 pub(super) fn hash_lookup<const N: usize>(map: BorrowedFd<'_>, key: u64) -> io::Result<Option<[u8; N]>> {
+    hash_lookup_words(map, [key])
+}
+
+/// The same with keys of `K` words of 8 bytes.
+pub(super) fn hash_lookup_words<const K: usize, const N: usize>(
+    map: BorrowedFd<'_>,
+    key: [u64; K],
+) -> io::Result<Option<[u8; N]>> {
     let mut value = [0u8; N];
     let access = MapAccess {
         map: map.as_raw_fd() as u32,
         padding: 0,
-        key: (&raw const key) as u64,
+        key: key.as_ptr() as u64,
         value: value.as_mut_ptr() as u64,
         flags: 0,
     };

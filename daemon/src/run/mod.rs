@@ -147,6 +147,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         Attach::Tracefs => AttachPath::Tracefs,
     });
     let mut session = Session::start(&Options { attach, libraries: options.libraries.clone() })?;
+    session.set_budget(&config.budget())?;
     if options.sends
         && let Err(error) = session.hook_sends()
     {

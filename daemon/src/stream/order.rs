@@ -261,7 +261,7 @@ impl Connection {
                 let reached = if piece.last { piece.total } else { taken };
                 self.position = self.position.max(piece.start.saturating_add(reached));
             }
-            Body::TlsFree | Body::SocketClose(_) => {
+            Body::TlsFree(_) | Body::SocketClose(_) => {
                 step(Step::Chunk(Chunk::End));
                 return true;
             }
@@ -277,7 +277,7 @@ fn size(event: &Event) -> usize {
         Body::TlsWrite(piece) | Body::SocketSend(piece) => piece.bytes.len(),
         Body::TlsHost(name) => name.len(),
         Body::TlsFd { .. }
-        | Body::TlsFree
+        | Body::TlsFree(_)
         | Body::TlsCall { .. }
         | Body::SocketPeer(_)
         | Body::SocketClose(_)
@@ -289,7 +289,7 @@ fn size(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Piece;
+    use crate::record::{Ended, Piece};
 
     const ID: ConnectionId = ConnectionId { tgid: 10, object: 0x1000, born: 5 };
 
@@ -350,7 +350,7 @@ mod tests {
             write(2, 0, b"ab"),
             write(3, 2, b"cd"),
             write(4, 4, b"ef"),
-            event(5, 120, Body::TlsFree),
+            event(5, 120, Body::TlsFree(Ended::default())),
         ]
     }
 

@@ -37,13 +37,15 @@ pub mod kind {
     pub const TLS_READ_FD: u16 = 5;
     /// `SSL_set_wfd`: an `i32` follows.
     pub const TLS_WRITE_FD: u16 = 6;
-    /// `SSL_free`: the last record of this connection.
+    /// `SSL_free`: the last record of this connection. [`Header::start`](super::Header::start) is all it sent,
+    /// [`Header::total`](super::Header::total) what of it was counted and not taken.
     pub const TLS_FREE: u16 = 7;
     /// A piece of what a socket took.
     pub const SOCKET_SEND: u16 = 8;
     /// Where a socket's bytes go from now on: a `struct sockaddr` follows, up to 32 bytes of it.
     pub const SOCKET_PEER: u16 = 9;
-    /// A socket is being closed: its last record. [`Header::start`](super::Header::start) is all it sent.
+    /// A socket is being closed: its last record. [`Header::start`](super::Header::start) is all it sent,
+    /// [`Header::total`](super::Header::total) what of it was counted and not taken.
     pub const SOCKET_CLOSE: u16 = 10;
     /// Something was written to a descriptor that nobody saw being opened: is it a socket?
     pub const SOCKET_UNKNOWN: u16 = 11;
@@ -204,7 +206,65 @@ pub struct Descriptor {
     pub sequence: u64,
     /// Bytes sent so far.
     pub sent: u64,
+    /// Bytes of these that were counted and not taken, because nobody wanted them or for the budget's sake.
+    pub skipped: u64,
+    /// What of the connection's budget is left.
+    pub bucket: Bucket,
 }
+
+/// A TLS connection, the value of the map `CONNECTIONS`; the key is the `SSL*` and the process id, eight bytes each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// See [`Header::born`].
+    pub born: u64,
+    /// The next record's [`Header::sequence`].
+    pub sequence: u64,
+    /// Bytes sent so far.
+    pub sent: u64,
+    /// As [`Descriptor::skipped`].
+    pub skipped: u64,
+    /// What of its budget is left.
+    pub bucket: Bucket,
+}
+
+/// What may still be taken: fills with time, empties with what is taken.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bucket {
+    /// Bytes.
+    pub left: u64,
+    /// [`Header::ktime`] up to which it has been filled; 0 in one that was never used, which is full.
+    pub filled: u64,
+}
+
+/// How a [`Bucket`] fills.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rate {
+    /// Bytes it holds at the most; 0: no bound at all.
+    pub burst: u64,
+    /// Bytes that it gains in 2^[`TICK_SHIFT`] nanoseconds.
+    pub per_tick: u64,
+}
+
+/// A tick of [`Rate`] is this power of two of nanoseconds: about a millisecond.
+pub const TICK_SHIFT: u32 = 20;
+
+/// How much is taken of what apps send, the value of the map `BUDGET`. What is over it is counted.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Budget {
+    /// Each connection's.
+    pub connection: Rate,
+    /// That of all connections together, for what is beyond the first [`SPARED`] bytes of each.
+    pub machine: Rate,
+    /// What of the latter is left.
+    pub bucket: Bucket,
+}
+
+/// The first bytes of a connection are taken however much others send: most requests are shorter.
+pub const SPARED: u64 = 64 * 1024;
 
 /// What the daemon tells the program, the value of the map `POLICY`.
 #[repr(C)]
@@ -222,7 +282,9 @@ const _: () = {
     assert!(size_of::<Doorbell>() == 8);
     assert!(size_of::<Counters>() == 16);
     assert!(size_of::<Policy>() == 8);
-    assert!(size_of::<Descriptor>() == 40);
+    assert!(size_of::<Descriptor>() == 64);
+    assert!(size_of::<Connection>() == 48);
+    assert!(size_of::<Budget>() == 48);
     assert!(MAX_PIECE.is_power_of_two());
     assert!(SEND_BUDGET >= 128 * 1024);
     // One perf record stays under 64 KiB and a per-CPU map value under 32 KiB.
