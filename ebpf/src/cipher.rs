@@ -14,7 +14,7 @@ use telltale_abi::{cipher, flag, kind};
 
 use crate::{
     CIPHER_BUDGETS, CIPHER_CALLS, CIPHERS, TLS_CALLS,
-    emit::{Connection, Piece, Writer},
+    emit::{Piece, Writer},
     tls::{Taken, frame, opaque_zero, thread},
     user_memory,
 };
@@ -35,7 +35,12 @@ pub(crate) struct CipherKey {
 /// A cipher's context, from one setting up to the next.
 #[repr(C)]
 pub(crate) struct Cipher {
-    connection: Connection,
+    /// When it was set up.
+    born: u64,
+    /// The next record's number.
+    sequence: u64,
+    /// Bytes of text so far.
+    sent: u64,
     /// Bytes it made so far.
     made: u64,
     /// [`UNKNOWN`], [`ENCRYPTS`], [`DECRYPTS`].
@@ -204,9 +209,8 @@ pub(crate) fn returned(context: &RetProbeContext) -> Option<()> {
     let cipher = CIPHERS.get_ptr_mut(key)?;
     // SAFETY: as above.
     let cipher = unsafe { &mut *cipher };
-    let sequence = cipher.connection.sequence;
-    let place = Connection { born: cipher.connection.born, sequence, sent: cipher.made };
-    let mut writer = Writer::start(kind::CIPHER_OUTPUT, call.object, &place, made)?;
+    let sequence = cipher.sequence;
+    let mut writer = Writer::start(kind::CIPHER_OUTPUT, call.object, cipher.born, cipher.made, made)?;
     let head = if made > cipher::HEAD as u64 { cipher::HEAD as u64 } else { made };
     let flags = flags | cipher.shape as u32 | flag::LAST;
     // SAFETY: `bytes` has room for more than HEAD.
@@ -215,7 +219,7 @@ pub(crate) fn returned(context: &RetProbeContext) -> Option<()> {
     } else {
         writer.submit(context, &Piece { len: head, offset: 0, sequence, flags });
     }
-    cipher.connection.sequence = sequence + 1;
+    cipher.sequence = sequence + 1;
     cipher.made += made;
     writer.finish(context);
     Some(())
@@ -304,20 +308,15 @@ fn known(key: CipherKey, encrypts: bool) -> Option<*mut Cipher> {
 #[inline(always)]
 fn fresh(direction: u64, shape: u64) -> Cipher {
     let zero = opaque_zero();
-    Cipher {
-        connection: Connection { born: now(), sequence: zero, sent: zero },
-        made: zero,
-        direction,
-        shape,
-    }
+    Cipher { born: now(), sequence: zero, sent: zero, made: zero, direction, shape }
 }
 
 /// A message begins.
 #[inline(always)]
 fn begin(cipher: &mut Cipher) {
-    cipher.connection.born = now();
-    cipher.connection.sequence = opaque_zero();
-    cipher.connection.sent = opaque_zero();
+    cipher.born = now();
+    cipher.sequence = opaque_zero();
+    cipher.sent = opaque_zero();
     cipher.made = opaque_zero();
 }
 
@@ -341,11 +340,12 @@ fn remember(thread: u64, call: Call) -> Option<()> {
 fn text(context: &ProbeContext, key: CipherKey, cipher: *mut Cipher, input: u64, len: u64) {
     // SAFETY: a map value that lives as long as the program runs.
     let cipher = unsafe { &mut *cipher };
-    let sequence = cipher.connection.sequence;
+    let sequence = cipher.sequence;
     let flags = cipher.shape as u32;
     let mut taken = Taken { buffer: input, total: len, offset: 0, sequence, flags };
     if affordable(key.tgid, len) {
-        if let Some(mut writer) = Writer::start(kind::CIPHER_TEXT, key.object, &cipher.connection, len) {
+        if let Some(mut writer) = Writer::start(kind::CIPHER_TEXT, key.object, cipher.born, cipher.sent, len)
+        {
             // One after the other, not in a loop: 4.14 refuses every backward jump.
             let _ = taken.full_piece(&mut writer, context)
                 && taken.full_piece(&mut writer, context)
@@ -357,8 +357,8 @@ fn text(context: &ProbeContext, key: CipherKey, cipher: *mut Cipher, input: u64,
         // A number without a record: the daemon sees that a piece is missing.
         taken.sequence += 1;
     }
-    cipher.connection.sequence = taken.sequence;
-    cipher.connection.sent += len;
+    cipher.sequence = taken.sequence;
+    cipher.sent += len;
 }
 
 const _: () = assert!(cipher::MAX_PIECES == 4, "text asks for three full pieces and a last one");

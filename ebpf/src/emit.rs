@@ -9,7 +9,7 @@ use aya_ebpf::{
     EbpfContext,
     helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns},
 };
-use telltale_abi::{ABI_VERSION, Connection, Counters, Doorbell, HEADER_LEN, Header, MAX_PIECE, kind};
+use telltale_abi::{ABI_VERSION, Counters, Doorbell, HEADER_LEN, Header, MAX_PIECE, kind};
 
 use crate::{COUNTERS, DOORBELL, POLICY, RECORDS, SCRATCH, user_memory::bounded};
 
@@ -42,13 +42,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Takes a scratch buffer and fills what is the same in all pieces of one send.
+    /// Takes a scratch buffer and fills what is the same in all pieces of one send, of a connection first seen at `born`
+    /// that has `sent` so many bytes.
     ///
     /// Up to 4.14 a program runs with preemption off. Newer kernels may preempt a uprobe program half-way and run
     /// another on the same CPU: hence an owner mark, a second buffer, and a look at the mark before submitting.
     /// When both are taken the attempt is counted, which makes it a loss the daemon sees.
     #[inline(always)]
-    pub(crate) fn start(record: u16, object: u64, connection: &Connection, total: u64) -> Option<Self> {
+    pub(crate) fn start(record: u16, object: u64, born: u64, sent: u64, total: u64) -> Option<Self> {
         let counters = COUNTERS.get_ptr_mut(0)?;
         let mut scratch = SCRATCH.get_ptr_mut(0)?;
         // SAFETY: a map value lives as long as the program runs; volatile because another program may interrupt.
@@ -73,8 +74,8 @@ impl Writer {
             (*header).tid = owner as u32;
             (*header).uid = uid;
             (*header).object = object;
-            (*header).born = connection.born;
-            (*header).start = connection.sent;
+            (*header).born = born;
+            (*header).start = sent;
             (*header).total = total;
         }
         Some(Writer { scratch, counters, owner })

@@ -9,7 +9,7 @@ use core::{
 };
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns, programs::TracePointContext};
-use telltale_abi::{Bucket, Connection, Descriptor, MAX_PIECE, class, flag, kind, socket};
+use telltale_abi::{Bucket, Descriptor, MAX_PIECE, class, flag, kind, socket};
 
 use crate::{
     CALLS_IN_FLIGHT, DESCRIPTORS, budget,
@@ -481,14 +481,7 @@ fn empty(context: &TracePointContext, state: &mut Descriptor, record: u16, fd: u
 #[inline(always)]
 fn start(state: &Descriptor, record: u16, fd: u64, total: u64) -> Option<Writer> {
     let object = socket::MARK | u64::from(state.transport) << 32 | fd & 0xffff_ffff;
-    let connection = Connection {
-        born: state.born,
-        sequence: state.sequence,
-        sent: state.sent,
-        skipped: state.skipped,
-        bucket: state.bucket,
-    };
-    Writer::start(record, object, &connection, total)
+    Writer::start(record, object, state.born, state.sent, total)
 }
 
 /// What is known of a descriptor; new, of `class`, when nothing was.

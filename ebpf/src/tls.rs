@@ -81,8 +81,7 @@ pub(crate) fn candidate_entered(context: &ProbeContext) -> Option<()> {
     let buffer = user_memory::untagged(context.arg(1)?);
     let len: i32 = context.arg(2)?;
     let connection = connection(ssl, thread())?;
-    // SAFETY: a map value that lives as long as the program runs.
-    let mut writer = Writer::start(kind::TLS_CALL, ssl, unsafe { &*connection }, len as u64)?;
+    let mut writer = start(kind::TLS_CALL, ssl, connection, len as u64)?;
     // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
     let sequence = unsafe {
         let bytes = writer.bytes().cast::<u64>();
@@ -130,8 +129,7 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     }
     // SAFETY: as above.
     let sequence = unsafe { (*connection).sequence };
-    // SAFETY: as above.
-    let mut writer = Writer::start(kind::TLS_WRITE, call.ssl, unsafe { &*connection }, total)?;
+    let mut writer = start(kind::TLS_WRITE, call.ssl, connection, total)?;
     let mut taken = Taken { buffer: call.buffer, total, offset: 0, sequence, flags: 0 };
     // One after the other, not in a loop: 4.14 refuses every backward jump.
     let _ = taken.full_piece(&mut writer, context)
@@ -209,8 +207,7 @@ pub(crate) fn host_set(context: &ProbeContext, name: u64) -> Option<()> {
         return None;
     }
     let connection = connection(ssl, thread())?;
-    // SAFETY: a map value that lives as long as the program runs.
-    let mut writer = Writer::start(kind::TLS_HOST, ssl, unsafe { &*connection }, 0)?;
+    let mut writer = start(kind::TLS_HOST, ssl, connection, 0)?;
     // SAFETY: `bytes` has room for more than MAX_HOST.
     if let Some(len) = unsafe { user_memory::read_host(writer.bytes(), name) } {
         // SAFETY: a map value.
@@ -239,8 +236,7 @@ pub(crate) fn fd_set(context: &ProbeContext, record: u16) -> Option<()> {
     let ssl = user_memory::untagged(context.arg(0)?);
     let fd: i32 = context.arg(1)?;
     let connection = connection(ssl, thread())?;
-    // SAFETY: a map value that lives as long as the program runs.
-    let mut writer = Writer::start(record, ssl, unsafe { &*connection }, 0)?;
+    let mut writer = start(record, ssl, connection, 0)?;
     // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
     let sequence = unsafe {
         *writer.bytes().cast::<i32>() = fd;
@@ -271,14 +267,21 @@ fn ended(context: &impl EbpfContext, ssl: u64) -> Option<()> {
     let connection = CONNECTIONS.get_ptr_mut(key)?;
     // SAFETY: a map value that lives as long as the program runs.
     let skipped = unsafe { (*connection).skipped };
-    // SAFETY: a map value.
-    if let Some(mut writer) = Writer::start(kind::TLS_FREE, key.ssl, unsafe { &*connection }, skipped) {
+    if let Some(mut writer) = start(kind::TLS_FREE, key.ssl, connection, skipped) {
         // SAFETY: a map value.
         let sequence = unsafe { (*connection).sequence };
         writer.submit(context, &Piece { len: 0, offset: 0, sequence, flags: flag::LAST });
         writer.finish(context);
     }
     CONNECTIONS.remove(key).ok()
+}
+
+/// A record of this connection.
+#[inline(always)]
+fn start(record: u16, ssl: u64, connection: *mut Connection, total: u64) -> Option<Writer> {
+    // SAFETY: a map value that lives as long as the program runs.
+    let (born, sent) = unsafe { ((*connection).born, (*connection).sent) };
+    Writer::start(record, ssl, born, sent, total)
 }
 
 /// The connection of an `SSL*`, new when it was not known.
@@ -292,7 +295,8 @@ fn connection(ssl: u64, thread: u64) -> Option<*mut Connection> {
     // SAFETY: a helper call without arguments.
     let born = unsafe { bpf_ktime_get_ns() };
     let bucket = Bucket { left: zero, filled: zero };
-    let new = Connection { born, sequence: zero, sent: zero, skipped: zero, bucket };
+    let new =
+        Connection { born, sequence: zero, sent: zero, skipped: zero, bucket, socket: zero, guesses: zero };
     if CONNECTIONS.insert(key, new, 0).is_err() {
         cold_path();
         return None;

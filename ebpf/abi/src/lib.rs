@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 /// Raised whenever the layout or the meaning of a field changes; the daemon refuses records of another version.
-pub const ABI_VERSION: u16 = 4;
+pub const ABI_VERSION: u16 = 5;
 
 /// The most bytes that follow one [`Header`]. A power of two, so that one AND bounds a length for the verifier.
 pub const MAX_PIECE: usize = 16 * 1024;
@@ -58,6 +58,13 @@ pub mod kind {
     /// The first bytes of what the cipher made of it; [`Header::start`](super::Header::start) counts what it made before,
     /// [`Header::total`](super::Header::total) is what this call made.
     pub const CIPHER_OUTPUT: u16 = 14;
+    /// While an `SSL_write` ran its thread wrote to a socket: an `i32` follows, the descriptor. Told when it is another than
+    /// the connection's last.
+    pub const TLS_NESTED: u16 = 15;
+    /// What a thread sent to a stream socket next after an `SSL_write` that itself sent nothing: an `i32` follows, the
+    /// descriptor, and the first 8 bytes of the send. [`Header::total`](super::Header::total) is how long the send was,
+    /// [`Header::offset`](super::Header::offset) how much the `SSL_write` had taken.
+    pub const TLS_NEXT: u16 = 16;
 }
 
 /// [`Descriptor::class`].
@@ -212,6 +219,34 @@ pub struct Descriptor {
     pub bucket: Bucket,
 }
 
+/// What the daemon has found out of a descriptor, the value of the map `ANSWERS`; the key is that of [`Descriptor`]. The
+/// program takes it over with the next send: only the program writes [`Descriptor`]s, so that no count is ever set back.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// [`Descriptor::born`] of the one it is about: the number may stand for another file by now.
+    pub born: u64,
+    /// [`Descriptor::limit`].
+    pub limit: u64,
+    /// [`Descriptor::class`].
+    pub class: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// What is known of a process, the value of the map `PROCESSES`; the key is its id.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// [`Header::ktime`] since which its descriptors and connections are its own: what was first seen earlier belonged to
+    /// a process that had this id before, or to another program in this one.
+    pub since: u64,
+    /// 1 when it runs 32-bit code. Only where the task itself does not tell (x86).
+    pub is_32_bit: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
 /// A TLS connection, the value of the map `CONNECTIONS`; the key is the `SSL*` and the process id, eight bytes each.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +261,14 @@ pub struct Connection {
     pub skipped: u64,
     /// What of its budget is left.
     pub bucket: Bucket,
+    /// The descriptor it was last told to write to or seen writing to, plus 1; 0 for none.
+    pub socket: u64,
+    /// How many [`kind::TLS_NEXT`] were written for it.
+    pub guesses: u64,
 }
+
+/// After so many [`kind::TLS_NEXT`] a connection's next sends are no longer looked for.
+pub const MAX_GUESSES: u64 = 8;
 
 /// What may still be taken: fills with time, empties with what is taken.
 #[repr(C)]
@@ -283,7 +325,9 @@ const _: () = {
     assert!(size_of::<Counters>() == 16);
     assert!(size_of::<Policy>() == 8);
     assert!(size_of::<Descriptor>() == 64);
-    assert!(size_of::<Connection>() == 48);
+    assert!(size_of::<Connection>() == 64);
+    assert!(size_of::<Answer>() == 24);
+    assert!(size_of::<Process>() == 16);
     assert!(size_of::<Budget>() == 48);
     assert!(MAX_PIECE.is_power_of_two());
     assert!(SEND_BUDGET >= 128 * 1024);
