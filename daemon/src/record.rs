@@ -199,6 +199,21 @@ impl<'a> Fields<'a> {
 }
 
 impl Event {
+    /// Bytes it takes while it is held, about.
+    pub fn size(&self) -> usize {
+        let bytes = match &self.body {
+            Body::TlsWrite(piece) | Body::SocketSend(piece) => piece.bytes.len(),
+            Body::TlsHost(name) => name.len(),
+            Body::TlsFd { .. }
+            | Body::TlsFree(_)
+            | Body::TlsCall { .. }
+            | Body::SocketPeer(_)
+            | Body::SocketClose(_)
+            | Body::SocketUnknown => 0,
+        };
+        bytes.saturating_add(size_of::<Event>())
+    }
+
     /// Checks and copies one record. Bytes behind what the header announces (perf's padding) are ignored.
     ///
     /// # Errors

@@ -23,18 +23,19 @@ pub(super) struct Scan {
 impl Scan {
     pub(super) fn run(image: &Image<'_>, names: &BTreeSet<u64>) -> Self {
         let mut references = Vec::new();
-        for segment in image.code() {
+        for segment in image.stretches_of_code() {
             match image.arch {
                 #[cfg(not(target_os = "android"))]
-                Arch::X86_64 => x86::references(segment, names, &mut references),
-                Arch::Aarch64 => arm64::references(segment, names, &mut references),
+                Arch::X86_64 => x86::references(&segment, names, &mut references),
+                Arch::Aarch64 => arm64::references(&segment, names, &mut references),
             }
         }
         references.sort_unstable();
+        references.dedup();
         let reach = Reach::around(&references);
         let mut called = BTreeSet::new();
-        for segment in image.code() {
-            calls(image.arch, segment, &mut |_, target| {
+        for segment in image.stretches_of_code() {
+            calls(image.arch, &segment, &mut |_, target| {
                 if reach.holds(target) && may_begin_function(image, target) {
                     called.insert(target);
                 }
@@ -91,11 +92,11 @@ pub(super) fn direct_jumps(image: &Image<'_>, start: u64, end: u64) -> Vec<u64> 
             found.push(from);
         }
     };
-    for segment in image.code() {
+    for segment in image.stretches_of_code() {
         match image.arch {
             #[cfg(not(target_os = "android"))]
-            Arch::X86_64 => x86::jumps(segment, &mut take),
-            Arch::Aarch64 => arm64::jumps(segment, &mut take),
+            Arch::X86_64 => x86::jumps(&segment, &mut take),
+            Arch::Aarch64 => arm64::jumps(&segment, &mut take),
         }
     }
     found

@@ -1,5 +1,8 @@
 //! The parts of an ELF file that the finder looks at: what is loaded, what is code, where the unwind table is.
 
+use std::cell::Cell;
+use std::ops::ControlFlow;
+
 use object::elf::{
     EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE,
 };
@@ -27,20 +30,29 @@ pub(super) struct Segment<'a> {
     pub(super) code: bool,
 }
 
+/// Told of each stretch of bytes that has been gone through; whether to go on.
+pub type Between<'a> = &'a dyn Fn(&[u8]) -> ControlFlow<()>;
+
 /// A parsed file.
-#[derive(Debug)]
 pub(super) struct Image<'a> {
     pub(super) arch: Arch,
     segments: Vec<Segment<'a>>,
     /// Address and bytes of `.eh_frame_hdr`.
     pub(super) unwind: Option<(u64, &'a [u8])>,
+    between: Between<'a>,
+    stopped: Cell<bool>,
 }
+
+/// A large segment is gone through in stretches of this many bytes, so that a mapped file's pages can be let go again.
+const STRETCH: usize = if cfg!(test) { 64 << 10 } else { 4 << 20 };
+/// Stretches overlap, for what lies across their border: instructions, and the two that load an address together.
+const OVERLAP: usize = 4 << 10;
 
 /// More program headers than this are not looked at; linkers write about a dozen.
 const HEADERS_MAX: usize = 64;
 
 impl<'a> Image<'a> {
-    pub(super) fn parse(file: &'a [u8]) -> Result<Self, Error> {
+    pub(super) fn parse(file: &'a [u8], between: Between<'a>) -> Result<Self, Error> {
         let bad = |what: &str| Error::NotElf(format!("not a 64-bit ELF file for this purpose: {what}"));
         let header = FileHeader64::<Endianness>::parse(file).map_err(|e| bad(&e.to_string()))?;
         let endian = header.endian().map_err(|e| bad(&e.to_string()))?;
@@ -73,7 +85,41 @@ impl<'a> Image<'a> {
                 _ => {}
             }
         }
-        Ok(Image { arch, segments, unwind })
+        Ok(Image { arch, segments, unwind, between, stopped: Cell::new(false) })
+    }
+
+    /// True when whoever asked has lost interest: what was found is incomplete.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// A segment in overlapping stretches, in order, and where each lies in it.
+    pub(super) fn stretches(&self, segment: Segment<'a>) -> impl Iterator<Item = (usize, Segment<'a>)> {
+        let mut from = 0;
+        let mut last: &[u8] = &[];
+        std::iter::from_fn(move || {
+            if !last.is_empty() && (self.between)(last).is_break() {
+                self.stopped.set(true);
+            }
+            let rest = segment.bytes.get(from..).filter(|rest| !rest.is_empty() && !self.is_stopped())?;
+            let bytes = rest.get(..STRETCH).unwrap_or(rest);
+            let address = segment.address.wrapping_add(from as u64);
+            let offset = segment.offset.wrapping_add(from as u64);
+            let stretch = (from, Segment { address, offset, bytes, code: segment.code });
+            last = bytes;
+            // The last stretch ends where the segment does.
+            from = if bytes.len() < rest.len() {
+                from.saturating_add(STRETCH - OVERLAP)
+            } else {
+                segment.bytes.len()
+            };
+            Some(stretch)
+        })
+    }
+
+    /// All code, in stretches.
+    pub(super) fn stretches_of_code(&self) -> impl Iterator<Item = Segment<'a>> {
+        self.code().flat_map(|segment| self.stretches(*segment)).map(|(_, stretch)| stretch)
     }
 
     pub(super) fn segments(&self) -> impl Iterator<Item = &Segment<'a>> {

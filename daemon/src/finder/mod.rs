@@ -19,6 +19,7 @@ mod image;
 mod x86;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use memchr::memmem;
 
@@ -26,7 +27,7 @@ use code::{Body, Scan};
 use functions::Functions;
 use image::Image;
 
-pub use image::{Arch, build_id};
+pub use image::{Arch, Between, build_id};
 
 /// What BoringSSL calls the file that holds `SSL_write`; directories before it differ from build to build.
 const SOURCE: &[u8] = b"/ssl_lib.cc\0";
@@ -41,6 +42,9 @@ const BAD_LENGTH: u64 = 111;
 const SSL_HANDSHAKE_FAILURE: u64 = 215;
 const UNINITIALIZED: u64 = 226;
 const INVALID_SERVERNAME: u64 = 213;
+const NULL_SSL_CTX: u64 = 185;
+/// `SSL_new` complains of a missing context and, in some versions, of a missing method.
+const SITES_OF_NEW: usize = 2;
 /// What `SSL_write` says of itself, in the order of its source, since the length is checked there (2023).
 const WITH_LENGTH: [u64; 3] = [UNINITIALIZED, SSL_HANDSHAKE_FAILURE, BAD_LENGTH];
 /// And before that (Android 9 to 13). `SSL_peek` knows the same reasons, but its own comes last there.
@@ -58,6 +62,9 @@ pub enum Error {
     /// No ELF file of a kind that is known here.
     #[error("{0}")]
     NotElf(String),
+    /// The caller gave up.
+    #[error("stopped before the end of the file")]
+    Stopped,
 }
 
 /// What came of looking.
@@ -78,6 +85,8 @@ pub struct Found {
     pub ssl_write: Place,
     /// `SSL_set_tlsext_host_name`, when it is certain too.
     pub set_host_name: Option<Place>,
+    /// `SSL_new`, when it is certain too: from its return on, an address names another connection.
+    pub ssl_new: Option<Place>,
     /// What speaks for it, beside the reasons.
     pub witnesses: Vec<Witness>,
 }
@@ -130,20 +139,34 @@ impl Witness {
 /// # Errors
 /// When the bytes are no 64-bit little-endian ELF file for aarch64 or x86-64.
 pub fn find(file: &[u8]) -> Result<Verdict, Error> {
-    let image = Image::parse(file)?;
-    let names = file_names(&image);
+    find_between(file, &|_| ControlFlow::Continue(()))
+}
+
+/// The same, for large files: whoever mapped the file is told of each stretch of it that has been gone through, and may
+/// let its pages go, or give up.
+///
+/// # Errors
+/// As [`find`], and when told to give up.
+pub fn find_between(file: &[u8], between: Between<'_>) -> Result<Verdict, Error> {
+    let image = Image::parse(file, between)?;
+    let verdict = look(&image);
+    if image.is_stopped() { Err(Error::Stopped) } else { Ok(verdict) }
+}
+
+fn look(image: &Image<'_>) -> Verdict {
+    let names = file_names(image);
     if names.is_empty() {
-        return Ok(Verdict::Absent);
+        return Verdict::Absent;
     }
-    let scan = Scan::run(&image, &names);
+    let scan = Scan::run(image, &names);
     if scan.references.is_empty() {
         // The name alone also stands in debug information and in crash reporters' tables.
-        return Ok(Verdict::Absent);
+        return Verdict::Absent;
     }
     if scan.references.len() > REFERENCES_MAX {
-        return Ok(Verdict::Refused("too many references to ssl_lib.cc to be its error sites".into()));
+        return Verdict::Refused("too many references to ssl_lib.cc to be its error sites".into());
     }
-    let functions = Functions::of(&image, &scan);
+    let functions = Functions::of(image, &scan);
     let mut by_function: BTreeMap<u64, u64> = BTreeMap::new();
     for &reference in &scan.references {
         if let Some((start, end)) = functions.around(reference) {
@@ -151,22 +174,25 @@ pub fn find(file: &[u8]) -> Result<Verdict, Error> {
         }
     }
     let bodies: Vec<Body> =
-        by_function.iter().filter_map(|(&start, &end)| Body::read(&image, start, end, &names)).collect();
-    Ok(judge(&image, &scan, &functions, &bodies))
+        by_function.iter().filter_map(|(&start, &end)| Body::read(image, start, end, &names)).collect();
+    judge(image, &scan, &functions, &bodies)
 }
 
 /// Addresses of BoringSSL's name for the file, as an error site would load them.
 fn file_names(image: &Image<'_>) -> BTreeSet<u64> {
     let mut names = BTreeSet::new();
     for segment in image.segments() {
-        for at in memmem::find_iter(segment.bytes, SOURCE) {
-            let before = segment.bytes.get(..at).unwrap_or_default();
-            let window = before.get(before.len().saturating_sub(PATH_MAX)..).unwrap_or_default();
-            let length = window.iter().rev().take_while(|&&byte| byte != 0).count();
-            if let Some(address) =
-                (segment.address.checked_add(at as u64)).and_then(|a| a.checked_sub(length as u64))
-            {
-                names.insert(address);
+        for (from, stretch) in image.stretches(*segment) {
+            for at in memmem::find_iter(stretch.bytes, SOURCE) {
+                let at = from.saturating_add(at);
+                let before = segment.bytes.get(..at).unwrap_or_default();
+                let window = before.get(before.len().saturating_sub(PATH_MAX)..).unwrap_or_default();
+                let length = window.iter().rev().take_while(|&&byte| byte != 0).count();
+                if let Some(address) =
+                    (segment.address.checked_add(at as u64)).and_then(|a| a.checked_sub(length as u64))
+                {
+                    names.insert(address);
+                }
             }
         }
     }
@@ -234,13 +260,19 @@ fn judge(image: &Image<'_>, scan: &Scan, functions: &Functions<'_>, bodies: &[Bo
     let Some(ssl_write) = place(image, entry) else {
         return Verdict::Refused("SSL_write would lie outside the file".into());
     };
-    Verdict::Found(Found { ssl_write, set_host_name: host_name(image, scan, bodies), witnesses })
+    Verdict::Found(Found {
+        ssl_write,
+        set_host_name: only(image, scan, bodies, INVALID_SERVERNAME, 1),
+        ssl_new: only(image, scan, bodies, NULL_SSL_CTX, SITES_OF_NEW),
+        witnesses,
+    })
 }
 
-/// `SSL_set_tlsext_host_name` is the only function of the file whose single complaint is an invalid server name.
-fn host_name(image: &Image<'_>, scan: &Scan, bodies: &[Body]) -> Option<Place> {
+/// The only function of the file that reports this reason, with at most so many complaints in all. `SSL_set_tlsext_host_name`
+/// has a single one, an invalid server name; `SSL_new` begins with refusing to work without a context.
+fn only(image: &Image<'_>, scan: &Scan, bodies: &[Body], reason: u64, sites: usize) -> Option<Place> {
     let mut found = bodies.iter().filter(|body| {
-        body.reasons.contains_key(&INVALID_SERVERNAME) && body.sites == 1 && scan.called.contains(&body.start)
+        body.reasons.contains_key(&reason) && body.sites <= sites && scan.called.contains(&body.start)
     });
     let one = found.next()?;
     if found.next().is_some() { None } else { place(image, one.start) }

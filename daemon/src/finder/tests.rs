@@ -30,6 +30,32 @@ fn the_function_found_is_the_one_the_library_exports() {
 }
 
 #[test]
+fn every_stretch_is_told_of_and_giving_up_is_no_verdict() {
+    use std::cell::Cell;
+    use std::ops::ControlFlow;
+    let Some(bytes) = real() else { return };
+    let (stretches, largest) = (Cell::new(0), Cell::new(0));
+    let count = |stretch: &[u8]| {
+        stretches.set(stretches.get() + 1);
+        largest.set(largest.get().max(stretch.len()));
+        ControlFlow::Continue(())
+    };
+    assert_eq!(find_between(&bytes, &count), find(&bytes));
+    assert!(stretches.get() > 10 && largest.get() <= 64 << 10);
+    for after in [0, 1, stretches.get() / 2] {
+        let left = Cell::new(after);
+        let stop = |_: &[u8]| match left.get() {
+            0 => ControlFlow::Break(()),
+            some => {
+                left.set(some - 1);
+                ControlFlow::Continue(())
+            }
+        };
+        assert_eq!(find_between(&bytes, &stop), Err(Error::Stopped));
+    }
+}
+
+#[test]
 fn a_program_that_only_names_the_file_is_not_taken_for_it() {
     // This very program holds the file's name and BoringSSL's reasons, as data of the finder.
     let own = std::fs::read("/proc/self/exe").unwrap();

@@ -126,7 +126,7 @@ impl Order {
         if connection.held.is_empty() {
             self.waiting.push(id);
         }
-        self.held = self.held.saturating_add(size(&event));
+        self.held = self.held.saturating_add(event.size());
         let key = (event.sequence, event.ktime);
         let at = connection.held.partition_point(|(_, held)| (held.sequence, held.ktime) <= key);
         connection.held.insert(at, (pass, event));
@@ -220,7 +220,7 @@ impl Connection {
                 break;
             }
             let Some((_, event)) = self.held.pop_front() else { break };
-            *held = held.saturating_sub(size(&event));
+            *held = held.saturating_sub(event.size());
             // Of two records with one number, which racing threads may cause, the second is no late one.
             let repeated = event.sequence.checked_add(1) == self.next;
             if self.next.is_some_and(|next| event.sequence < next) && !repeated {
@@ -269,21 +269,6 @@ impl Connection {
         }
         false
     }
-}
-
-/// Bytes a record takes while it is held, about.
-fn size(event: &Event) -> usize {
-    let bytes = match &event.body {
-        Body::TlsWrite(piece) | Body::SocketSend(piece) => piece.bytes.len(),
-        Body::TlsHost(name) => name.len(),
-        Body::TlsFd { .. }
-        | Body::TlsFree(_)
-        | Body::TlsCall { .. }
-        | Body::SocketPeer(_)
-        | Body::SocketClose(_)
-        | Body::SocketUnknown => 0,
-    };
-    bytes.saturating_add(size_of::<Event>())
 }
 
 #[cfg(test)]
