@@ -18,6 +18,7 @@
 //! | [`leak`] | what a value says about the owner: the findings |
 //! | [`app`], [`place`] | uid and pid → app; host and address → owner, network, country |
 //! | [`alert`] | which findings deserve a line, in which words, where to |
+//! | [`sealed`] | what an app encrypts itself: joined to what left, else forgotten |
 //! | [`pipeline`] | the way from a connection's bytes to alerts, in one piece |
 //! | [`run`] | the event loop of `telltale run` |
 //! | [`cli`], [`config`], [`store`] | the edge: arguments, options, what is kept on disk |
@@ -38,6 +39,7 @@ pub mod place;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod sealed;
 pub mod store;
 pub mod stream;
 pub mod unwrap;

@@ -4,10 +4,15 @@
 //! only the header's own length counts.
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Deref,
+};
 
-use telltale_abi::{ABI_VERSION, HEADER_LEN, MAX_HOST, MAX_PIECE, flag, kind, socket};
+use telltale_abi::{ABI_VERSION, HEADER_LEN, MAX_HOST, MAX_PIECE, cipher, flag, kind, socket};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// One record, checked and copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +115,10 @@ pub enum Body {
     SocketClose(Ended),
     /// Something was written to a descriptor that nobody saw being opened.
     SocketUnknown,
+    /// A piece of what an app handed to a cipher to encrypt.
+    CipherText(CipherPiece),
+    /// The first bytes of what the cipher made of it.
+    CipherOutput(CipherPiece),
 }
 
 /// What a connection came to.
@@ -134,6 +143,59 @@ pub struct Piece {
     pub last: bool,
     /// Empty when they could not be read.
     pub bytes: Vec<u8>,
+}
+
+/// A piece of what goes into a cipher, or the head of what comes out. The connection's `object` is the cipher's context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CipherPiece {
+    /// Which cipher.
+    pub cipher: Cipher,
+    /// Bytes of this message before this call, on this side of the cipher.
+    pub start: u64,
+    /// Bytes of this call on this side.
+    pub total: u64,
+    /// Where in this call `bytes` belongs.
+    pub offset: u64,
+    /// The message is over.
+    pub ended: bool,
+    /// Empty when they could not be read, or when the call made none.
+    pub bytes: Secret,
+}
+
+/// A cipher as its own library describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cipher {
+    /// OpenSSL's number of it (include/openssl/nid.h), 0 when not known.
+    pub nid: u16,
+    /// Bytes of its key.
+    pub key_len: u8,
+    /// Bytes of its block.
+    pub block: u8,
+}
+
+/// Bytes that are overwritten when they are let go, and never shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// A copy of these bytes.
+    pub fn new(bytes: &[u8]) -> Secret {
+        Secret(Zeroizing::new(bytes.to_vec()))
+    }
+}
+
+impl Deref for Secret {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// What a descriptor is used for.
@@ -210,6 +272,7 @@ impl Event {
             | Body::SocketPeer(_)
             | Body::SocketClose(_)
             | Body::SocketUnknown => 0,
+            Body::CipherText(piece) | Body::CipherOutput(piece) => piece.bytes.len(),
         };
         bytes.saturating_add(size_of::<Event>())
     }
@@ -284,10 +347,41 @@ impl Event {
             }
             kind::SOCKET_CLOSE => Body::SocketClose(Ended { sent: start, skipped: total }),
             kind::SOCKET_UNKNOWN => Body::SocketUnknown,
+            kind::CIPHER_TEXT | kind::CIPHER_OUTPUT => {
+                if offset.checked_add(len as u64).is_none_or(|end| end > total) {
+                    return Err(RecordError::Field { kind, field: "offset" });
+                }
+                if start.checked_add(total).is_none() {
+                    return Err(RecordError::Field { kind, field: "start" });
+                }
+                let ended = flags & flag::FINAL != 0;
+                let cipher = Cipher::unpack(flags);
+                let piece = CipherPiece { cipher, start, total, offset, ended, bytes: Secret::new(bytes) };
+                if kind == kind::CIPHER_TEXT { Body::CipherText(piece) } else { Body::CipherOutput(piece) }
+            }
             other => return Err(RecordError::Kind(other)),
         };
         let connection = ConnectionId { tgid, object, born };
         Ok(Event { connection, sequence, ktime, attempt, tid, uid, body })
+    }
+}
+
+impl Cipher {
+    /// As the records' flags carry it.
+    fn unpack(flags: u32) -> Cipher {
+        let part = |shift: u32, mask: u32| flags >> shift & mask;
+        Cipher {
+            nid: part(cipher::NID_SHIFT, cipher::NID_MASK) as u16,
+            key_len: part(cipher::KEY_LEN_SHIFT, cipher::KEY_LEN_MASK) as u8,
+            block: part(cipher::BLOCK_SHIFT, cipher::BLOCK_MASK) as u8,
+        }
+    }
+}
+
+impl Event {
+    /// Whether it tells of a cipher inside an app, not of a connection.
+    pub fn is_cipher(&self) -> bool {
+        matches!(self.body, Body::CipherText(_) | Body::CipherOutput(_))
     }
 }
 
@@ -378,6 +472,29 @@ mod tests {
         assert_eq!(id.socket(), None);
         id.object = socket::MARK | u64::from(socket::DATAGRAM) << 32 | 7;
         assert_eq!(id.socket(), Some(SocketName { fd: 7, carrier: Carrier::Datagram }));
+    }
+
+    #[test]
+    fn a_ciphers_text_and_output_are_read_and_never_shown() {
+        let shape =
+            flag::LAST | 418 << cipher::NID_SHIFT | 16 << cipher::KEY_LEN_SHIFT | 16 << cipher::BLOCK_SHIFT;
+        let event = Event::parse(&record(kind::CIPHER_TEXT, shape, 9, 5, b"home")).unwrap();
+        let aes = Cipher { nid: 418, key_len: 16, block: 16 };
+        let piece = CipherPiece {
+            cipher: aes,
+            start: 5_000,
+            total: 9,
+            offset: 5,
+            ended: false,
+            bytes: Secret::new(b"home"),
+        };
+        assert_eq!(event.body, Body::CipherText(piece.clone()));
+        assert!(event.is_cipher());
+        let shown = format!("{event:?}");
+        assert!(shown.contains("4 bytes") && !shown.contains("home") && !shown.contains("104"), "{shown}");
+        let event = Event::parse(&record(kind::CIPHER_OUTPUT, shape | flag::FINAL, 9, 5, b"home")).unwrap();
+        assert_eq!(event.body, Body::CipherOutput(CipherPiece { ended: true, ..piece }));
+        assert!(Event::parse(&record(kind::CIPHER_TEXT, shape, 4, 5, b"home")).is_err());
     }
 
     #[test]

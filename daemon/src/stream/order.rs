@@ -116,8 +116,8 @@ impl Order {
 
     /// Takes a record that was read in the pass of this number.
     pub fn push(&mut self, pass: u64, event: Event) {
-        if let Body::TlsCall { .. } = event.body {
-            // It has no number of its own, and nothing of it is handed on.
+        if matches!(event.body, Body::TlsCall { .. }) || event.is_cipher() {
+            // Such have no number of a connection, and nothing of them is handed on.
             return;
         }
         let id = event.connection;
@@ -265,7 +265,7 @@ impl Connection {
                 step(Step::Chunk(Chunk::End));
                 return true;
             }
-            Body::TlsCall { .. } => {}
+            Body::TlsCall { .. } | Body::CipherText(_) | Body::CipherOutput(_) => {}
         }
         false
     }
