@@ -17,6 +17,7 @@
 //! | [`unwrap`] | peels a message's encodings into a tree of layers |
 //! | [`leak`] | what a value says about the owner: the findings |
 //! | [`app`], [`place`] | uid and pid → app; host and address → owner, network, country |
+//! | [`coverage`] | how much of it is read, and why the rest is not |
 //! | [`alert`] | which findings deserve a line, in which words, where to |
 //! | [`sealed`] | what an app encrypts itself: joined to what left, else forgotten |
 //! | [`pipeline`] | the way from a connection's bytes to alerts, in one piece |
@@ -31,6 +32,7 @@ pub mod alert;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod coverage;
 pub mod finder;
 pub mod kernel;
 pub mod leak;
