@@ -13,8 +13,9 @@ use crate::{
     app::App,
     leak::{Context, Crypt, Detector, persist},
     place::{Domains, Host, ip::IpData},
+    sealed::Sealed,
     stream::Chunk,
-    unwrap::{self, Protocols, Tree, peel},
+    unwrap::{self, Protocols, Tree, peel_with},
     wire::{self, Connection, Message},
 };
 
@@ -116,6 +117,8 @@ pub struct Settings {
     pub users: Vec<u32>,
     /// What deserves a line.
     pub alerts: Policy,
+    /// What apps encrypted themselves lately.
+    pub sealed: Sealed,
     /// Sees every message.
     pub observer: Option<Box<dyn Observer>>,
 }
@@ -136,6 +139,7 @@ impl Settings {
             loopback: false,
             users: vec![0],
             alerts: Policy::default(),
+            sealed: Sealed::default(),
             observer: None,
         }
     }
@@ -311,7 +315,9 @@ impl Pipeline {
             self.counts.messages = self.counts.messages.saturating_add(1);
             let settings = &mut self.settings;
             let (host, host_from) = host(&settings.domains, flow, message);
-            let tree = peel(message, &settings.protocols, &settings.unwrap);
+            let mut opener = settings.sealed.opener(&flow.app);
+            let tree = peel_with(message, &settings.protocols, &settings.unwrap, &mut opener);
+            drop(opener);
             let context = Context { app: &flow.app, host: host.as_ref(), crypt: flow.crypt, now_ms };
             let mut findings = settings.detector.examine(&context, message, &tree);
             if let Some(memory) = &mut settings.memory {

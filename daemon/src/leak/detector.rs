@@ -188,12 +188,13 @@ impl Detector {
             own_words: false,
             position: None,
         };
+        let unopened = tree.unopened.map_or_else(String::new, |why| format!("; {why}"));
         if let Some((telemetry, why)) = telemetry.and_then(|t| Some((t, t.unreadable.as_ref()?))) {
             let node = telemetry.payload.unwrap_or_else(|| tree.nodes.len().saturating_sub(1));
             let facts: Vec<String> =
                 telemetry.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
             let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-            let why = format!("{}: {why}{facts}", telemetry.name);
+            let why = format!("{}: {why}{facts}{unopened}", telemetry.name);
             return Some(candidate(
                 telemetry.summary.clone(),
                 Witness::Dictionary,
@@ -204,7 +205,7 @@ impl Detector {
         }
         let opaque = tree.opaque.as_ref().filter(|_| telemetry.is_none())?;
         let value = format!("{} bytes", opaque.bytes);
-        let why = format!("a body of no known format that looks encrypted: {}", opaque.why);
+        let why = format!("a body of no known format that looks encrypted: {}{unopened}", opaque.why);
         Some(candidate(value, Witness::Shape, Weight::Low, opaque.node, why))
     }
 
@@ -249,6 +250,9 @@ fn crypt(tree: &Tree, node: usize, outer: Crypt) -> Crypt {
         if node.step.starts_with("aes") {
             return Crypt::KeyInMessage;
         }
+        if node.step.starts_with("sealed") {
+            return Crypt::Sealed;
+        }
         next = node.parent;
     }
     outer
@@ -291,10 +295,12 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn dictionary(&mut self, telemetry: Option<&Telemetry>, fields: &[Field<'a>]) {
         let dictionary = &self.detector.dictionary;
-        if let (Some(telemetry), Some(node)) = (telemetry, self.payload)
-            && let Some(Content::Value(value)) = self.tree.nodes.get(node).map(|node| &node.content)
-        {
-            dictionary.payload(&telemetry.id, node, value, &mut self.candidates);
+        if let Some(telemetry) = telemetry {
+            for node in self.payload.iter().chain(&telemetry.opened).copied() {
+                if let Some(Content::Value(value)) = self.tree.nodes.get(node).map(|node| &node.content) {
+                    dictionary.payload(&telemetry.id, node, value, &mut self.candidates);
+                }
+            }
         }
         dictionary.beside(
             telemetry.map(|t| t.id.as_str()),

@@ -95,6 +95,7 @@ impl Case {
     pub(crate) fn telemetry(mut self, id: &str) -> Case {
         let payload = self.tree.nodes.iter().position(|node| matches!(node.content, Content::Value(_)));
         self.tree.protocol = Some(Telemetry {
+            opened: Vec::new(),
             id: id.into(),
             name: id.into(),
             payload,

@@ -13,6 +13,13 @@ mod policy;
 pub use join::{Counts, Found, Held, Limits};
 pub use policy::{Choice, Policy};
 
+use std::collections::HashMap;
+
+use crate::{
+    app::App,
+    unwrap::{Opened, Opener},
+};
+
 /// How long text waits for its cipher text to leave, in milliseconds. Sensors Analytics encrypts an event when it happens and sends it
 /// with others up to 15 seconds later (sa-sdk-android, SAConfigOptions.mFlushInterval); most other senders encrypt as they send.
 pub const HOLD_MS: u64 = 20_000;
@@ -59,5 +66,83 @@ impl State {
             State::NoLibrary => "no-library",
             State::Refused => "refused",
         }
+    }
+}
+
+/// What is known of the ciphers of running apps: who is looked into, and what they encrypted lately.
+#[derive(Debug, Default)]
+pub struct Sealed {
+    /// What they encrypted lately.
+    pub held: Held,
+    /// Whose ciphers are looked into.
+    pub policy: Policy,
+    processes: HashMap<u32, Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    app: String,
+    state: State,
+}
+
+impl Sealed {
+    /// With nothing held.
+    pub fn new(policy: Policy) -> Sealed {
+        Sealed { policy, ..Sealed::default() }
+    }
+
+    /// Says what became of looking into a process of an app.
+    pub fn set(&mut self, tgid: u32, app: &App, state: State) {
+        self.processes.insert(tgid, Process { app: app.name.clone(), state });
+    }
+
+    /// The process is gone.
+    pub fn gone(&mut self, tgid: u32) {
+        self.processes.remove(&tgid);
+    }
+
+    /// What became of looking into a process; none when it was not met yet.
+    pub fn state(&self, tgid: u32) -> Option<State> {
+        self.processes.get(&tgid).map(|process| process.state)
+    }
+
+    /// Opens what `app` sends: what the same process encrypted, and for a relay what any watched process did.
+    pub fn opener(&mut self, app: &App) -> impl Opener + use<'_> {
+        let relay = self.policy.is_relay(app);
+        Opening { sealed: self, tgid: app.pid, relay }
+    }
+}
+
+struct Opening<'s> {
+    sealed: &'s mut Sealed,
+    tgid: u32,
+    relay: bool,
+}
+
+impl Opener for Opening<'_> {
+    fn is_empty(&self) -> bool {
+        let watched = self.relay || self.sealed.state(self.tgid) == Some(State::Watched);
+        !watched || self.sealed.held.is_empty()
+    }
+
+    fn open(&mut self, data: &[u8]) -> Vec<Opened> {
+        let (tgid, relay) = (self.tgid, self.relay);
+        let found = self.sealed.held.find(data, |of| of == tgid || relay);
+        let opened = found.into_iter().map(|found| {
+            let other = (found.tgid != tgid).then(|| self.sealed.processes.get(&found.tgid)).flatten();
+            Opened {
+                range: found.range,
+                step: found.step,
+                // It has left the phone, as part of this message: from here on it is like any other layer.
+                text: found.text.to_vec(),
+                cut: found.cut,
+                sender: other.map(|process| process.app.clone()),
+            }
+        });
+        opened.collect()
+    }
+
+    fn why_not(&self) -> Option<&'static str> {
+        self.sealed.state(self.tgid).map(State::why)
     }
 }

@@ -17,7 +17,7 @@ use super::{
 
 /// The protocol of a message, its payload decoded into the tree where it can be read.
 pub(super) fn recognise(
-    peeler: &mut Peeler,
+    peeler: &mut Peeler<'_>,
     message: &wire::Message,
     parts: &Parts,
     protocols: &Protocols,
@@ -88,16 +88,16 @@ impl Request<'_> {
         }
     }
 
-    fn text<'t>(&self, peeler: &'t Peeler, step: &Step) -> Option<&'t str> {
+    fn text<'t>(&self, peeler: &'t Peeler<'_>, step: &Step) -> Option<&'t str> {
         std::str::from_utf8(peeler.bytes(self.node(step)?)).ok()
     }
 
-    fn holds(&self, peeler: &Peeler, when: &When) -> bool {
+    fn holds(&self, peeler: &Peeler<'_>, when: &When) -> bool {
         self.text(peeler, &when.field).is_some_and(|text| text == when.value)
     }
 
     /// Whether the checksum in the message agrees with what it is over.
-    fn proves(&self, peeler: &Peeler, crc: &Crc) -> bool {
+    fn proves(&self, peeler: &Peeler<'_>, crc: &Crc) -> bool {
         let Some(Ok(said)) = self
             .text(peeler, &crc.value)
             .and_then(|text| text.strip_prefix(crc.prefix.as_str()))
@@ -110,7 +110,7 @@ impl Request<'_> {
     }
 
     /// Runs the row's recipes; the first that gives a value wins.
-    fn decode(&self, peeler: &mut Peeler, row: &Row) -> Option<(usize, Vec<Layer>)> {
+    fn decode(&self, peeler: &mut Peeler<'_>, row: &Row) -> Option<(usize, Vec<Layer>)> {
         if row.readable_if.as_ref().is_some_and(|when| !self.holds(peeler, when)) {
             return None;
         }
@@ -130,7 +130,7 @@ impl Request<'_> {
         })
     }
 
-    fn run(&self, peeler: &mut Peeler, row: &Row, start: &[u8], steps: &[Step]) -> Option<Vec<Layer>> {
+    fn run(&self, peeler: &mut Peeler<'_>, row: &Row, start: &[u8], steps: &[Step]) -> Option<Vec<Layer>> {
         let mut layers: Vec<Layer> = Vec::with_capacity(steps.len());
         for step in steps {
             let data = match layers.last().map(|layer| &layer.content) {
@@ -173,7 +173,7 @@ impl Request<'_> {
     }
 
     /// The candidates for a key: a digest is written in upper or lower case.
-    fn keys(&self, peeler: &mut Peeler, row: &Row, name: &str, depth: usize) -> Option<Vec<Vec<u8>>> {
+    fn keys(&self, peeler: &mut Peeler<'_>, row: &Row, name: &str, depth: usize) -> Option<Vec<Vec<u8>>> {
         // A key made by steps may use keys; a row that goes in circles ends here.
         if depth > 4 {
             return None;
@@ -214,7 +214,7 @@ impl Request<'_> {
     }
 
     /// `{field}` replaced by the form field of that name.
-    fn fill(&self, peeler: &Peeler, template: &str) -> Option<String> {
+    fn fill(&self, peeler: &Peeler<'_>, template: &str) -> Option<String> {
         let mut filled = String::new();
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('{') {
@@ -229,7 +229,7 @@ impl Request<'_> {
 
     fn telemetry(
         &self,
-        peeler: &mut Peeler,
+        peeler: &mut Peeler<'_>,
         row: &Row,
         proven: bool,
         decoded: Option<(usize, Vec<Layer>)>,
@@ -277,7 +277,8 @@ impl Request<'_> {
         {
             let bytes = peeler.bytes(start).len();
             telemetry.facts.push(("bytes".to_owned(), bytes.to_string()));
-            // Sealed data is not for guessing.
+            // Sealed data is not for guessing; it is opened or it stays closed.
+            peeler.unseal_node(start);
             peeler.close(start);
         }
         if let Some(sender) = row.sender.as_ref().and_then(|step| self.text(peeler, step)) {

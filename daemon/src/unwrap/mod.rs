@@ -16,14 +16,17 @@ mod protobuf;
 mod protocols;
 mod route;
 mod text;
+mod unseal;
 mod xml;
+
+use std::ops::Range;
 
 #[cfg(test)]
 mod tests;
 
 pub use limits::Limits;
 pub use path::Path;
-pub use peel::peel;
+pub use peel::{peel, peel_with};
 pub use protocols::{Error, Protocols};
 
 /// A message peeled open. Node 0 is the message itself; a child comes after its parent.
@@ -35,6 +38,35 @@ pub struct Tree {
     pub protocol: Option<Telemetry>,
     /// A body (or one field of it) that looks encrypted and fits no known format.
     pub opaque: Option<Opaque>,
+    /// Why what the app sealed in it could not be opened, when that is known.
+    pub unopened: Option<&'static str>,
+}
+
+/// Knows the clear text of what an app sealed with a cipher of its own: see [`crate::sealed`].
+pub trait Opener {
+    /// True when it knows of nothing now, so that looking is spared.
+    fn is_empty(&self) -> bool;
+
+    /// The texts whose cipher text stands in `data`, in the order they stand there and never over each other.
+    fn open(&mut self, data: &[u8]) -> Vec<Opened>;
+
+    /// Why there may be sealed data that it does not know.
+    fn why_not(&self) -> Option<&'static str>;
+}
+
+/// Clear text of a part of some data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Where its cipher text lies.
+    pub range: Range<usize>,
+    /// The step of the route: `sealed:aes-128-ecb`.
+    pub step: String,
+    /// The text.
+    pub text: Vec<u8>,
+    /// What is missing of it, in plain words.
+    pub cut: Option<&'static str>,
+    /// The app that sealed it, when that is another than the one that sends it.
+    pub sender: Option<String>,
 }
 
 /// Data that looks encrypted and fits no known format. Pictures, media and archives are not meant.
@@ -109,6 +141,8 @@ pub struct Telemetry {
     pub name: String,
     /// The node whose value the dictionary speaks of, when it could be decoded.
     pub payload: Option<usize>,
+    /// Further nodes that the dictionary speaks of: the clear texts of sealed events.
+    pub opened: Vec<usize>,
     /// Why its content cannot be read, when it cannot.
     pub unreadable: Option<String>,
     /// True when a checksum in the message itself proves the protocol (Sensors `crc`).

@@ -4,7 +4,7 @@
 use crate::wire::{self, Protocol};
 
 use super::{
-    Content, Node, Opaque, Str, Tree, Value, compress, guess,
+    Content, Node, Opaque, Opener, Str, Tree, Value, compress, guess,
     guess::Layer,
     known,
     limits::{Budget, Limits},
@@ -53,22 +53,43 @@ const CLOSED_HEADERS: &[&str] = &[
 ///
 /// Never fails: what cannot be opened stays as it is, and [`Node::cut`] says where a limit was in the way.
 pub fn peel(message: &wire::Message, protocols: &Protocols, limits: &Limits) -> Tree {
-    let mut peeler = Peeler::new(limits);
+    peeled(Peeler::new(limits, None), message, protocols)
+}
+
+/// The same, with the clear text of what the app sealed itself.
+pub fn peel_with(
+    message: &wire::Message,
+    protocols: &Protocols,
+    limits: &Limits,
+    opener: &mut dyn Opener,
+) -> Tree {
+    let why_not = opener.why_not();
+    let opener = if opener.is_empty() { None } else { Some(opener) };
+    let tree = peeled(Peeler::new(limits, opener), message, protocols);
+    Tree { unopened: why_not, ..tree }
+}
+
+fn peeled(mut peeler: Peeler<'_>, message: &wire::Message, protocols: &Protocols) -> Tree {
     let parts = peeler.parts(message);
     peeler.tree.protocol = known::recognise(&mut peeler, message, &parts, protocols);
     peeler.open_all();
+    peeler.settle_sealed();
     peeler.tree.opaque = peeler.opaque(message, &parts);
     peeler.tree
 }
 
 /// The tree while it grows.
-pub(super) struct Peeler {
+pub(super) struct Peeler<'o> {
     pub(super) tree: Tree,
     pub(super) budget: Budget,
     /// Per node: its depth, and whether it is still to be looked into.
     marks: Vec<(usize, bool)>,
     /// The node the message declares to be protobuf.
     protobuf: Option<usize>,
+    /// What opens the app's own seals.
+    pub(super) opener: Option<&'o mut dyn Opener>,
+    /// Who sealed what was opened, where that is another app than the sender.
+    pub(super) sealed_by: Option<String>,
 }
 
 /// Where the parts of a message stand in the tree.
@@ -81,9 +102,16 @@ pub(super) struct Parts {
     pub(super) body: Option<usize>,
 }
 
-impl Peeler {
-    fn new(limits: &Limits) -> Peeler {
-        Peeler { tree: Tree::default(), budget: Budget::new(limits), marks: Vec::new(), protobuf: None }
+impl<'o> Peeler<'o> {
+    fn new(limits: &Limits, opener: Option<&'o mut dyn Opener>) -> Peeler<'o> {
+        Peeler {
+            tree: Tree::default(),
+            budget: Budget::new(limits),
+            marks: Vec::new(),
+            protobuf: None,
+            opener,
+            sealed_by: None,
+        }
     }
 
     /// Adds a node; `None` and a note on the parent when there is no room for it.
@@ -320,6 +348,7 @@ impl Peeler {
         let Some(node) = self.tree.nodes.get_mut(index) else { return };
         let content = std::mem::replace(&mut node.content, Content::Bytes(Vec::new()));
         match &content {
+            Content::Bytes(data) if self.unseal(index, "", data) => {}
             Content::Bytes(data) => {
                 let declared = self.protobuf == Some(index);
                 let declared = declared.then(|| guess::protobuf(data, true, &mut self.budget)).flatten();
@@ -337,6 +366,14 @@ impl Peeler {
     /// Looks into the texts and bytes of a value.
     fn leaves<'v>(&mut self, index: usize, value: &'v Value, path: &mut Path<'v>) {
         let layer = match value {
+            Value::Text(text)
+                if self.opener.is_some() && self.unseal(index, &path.to_string(), text.as_bytes()) =>
+            {
+                None
+            }
+            Value::Bytes(data) if self.opener.is_some() && self.unseal(index, &path.to_string(), data) => {
+                None
+            }
             Value::Text(text) => guess::text(text, &mut self.budget),
             Value::Bytes(data) => guess::bytes(data, &mut self.budget),
             Value::List(members) => {
