@@ -44,6 +44,5 @@ pub mod run;
 pub mod sealed;
 pub mod store;
 pub mod stream;
-pub mod trial;
 pub mod unwrap;
 pub mod wire;

@@ -10,6 +10,7 @@
 mod attach;
 mod budget;
 pub mod doctor;
+mod empty;
 mod error;
 mod libraries;
 mod mapped_file;
@@ -38,6 +39,7 @@ use telltale_abi::{Policy, class};
 
 pub use attach::AttachPath;
 pub use budget::Budget;
+pub use empty::EmptyHooks;
 pub use error::KernelError;
 pub use mapped_file::MappedFile;
 pub use self_test::{Proof, prove};
@@ -529,6 +531,11 @@ fn ring_bytes(cpus: usize) -> usize {
     let (least, most) = RING_RANGE;
     let share = RINGS_TOTAL.checked_div(cpus).unwrap_or(least).clamp(least, most);
     1usize.checked_shl(share.ilog2()).unwrap_or(least)
+}
+
+/// Bytes of all data rings together on a machine that may have so many CPUs.
+pub fn ring_memory(cpus: usize) -> usize {
+    ring_bytes(cpus).saturating_mul(cpus)
 }
 
 /// Reads a list such as `0-3,5`.

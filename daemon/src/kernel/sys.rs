@@ -58,6 +58,7 @@ const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_PROG_LOAD: libc::c_long = 5;
 
 /// Opens a perf event of all processes on one CPU.
 pub(super) fn perf_event_open(attr: &PerfAttr, cpu: u32) -> io::Result<OwnedFd> {
@@ -182,6 +183,52 @@ pub(super) fn hash_update<const N: usize>(map: BorrowedFd<'_>, key: u64, value: 
     bpf_result(unsafe {
         libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const access, size_of::<MapAccess>())
     })
+}
+
+/// Types of BPF programs (`enum bpf_prog_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum ProgramKind {
+    /// Also uprobes.
+    Kprobe = 2,
+    Tracepoint = 5,
+}
+
+/// `union bpf_attr` for loading a program, as of Linux 4.14.
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    licence: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// Loads a program that returns 0 and does nothing else. `kernel_version` is `LINUX_VERSION_CODE`.
+pub(super) fn load_empty_program(kind: ProgramKind, kernel_version: u32) -> io::Result<OwnedFd> {
+    // `r0 = 0; exit`, as `struct bpf_insn` lies in memory (include/uapi/linux/bpf.h).
+    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let load = ProgramLoad {
+        kind: kind as u32,
+        instruction_count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        licence: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version,
+        flags: 0,
+    };
+    // SAFETY: instructions and licence outlive the call, which copies them; the length is that of `load`.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<ProgramLoad>()) };
+    bpf_result(fd)?;
+    // SAFETY: a descriptor the kernel has just made for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 fn bpf_result(returned: libc::c_long) -> io::Result<()> {

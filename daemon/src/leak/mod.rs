@@ -32,7 +32,7 @@ mod truth;
 
 pub use data::Data;
 pub use detector::Detector;
-pub use truth::{Canary, Truth};
+pub use truth::Truth;
 
 use crate::{app::App, place::Host};
 
