@@ -9,11 +9,13 @@
  *     --uid N        become this uid and gid first (root only)
  *     --write SIZE   hand SIZE bytes to each SSL_write (default: everything in one call)
  *     --repeat N     send the file N times over the one connection (default 1)
+ *     --answered     wait for the answer to the file, whenever it was sent once: HTTP, an answer without a body
+ *     --more BYTES   after the file this many bytes more, as the body that it announced, in pieces of --write
  *     --wait MS      wait before connecting, with the library already mapped
  *     --partial      SSL_MODE_ENABLE_PARTIAL_WRITE: a call takes one record at most, as on Android
  *     --write-ex     SSL_write_ex instead of SSL_write (OpenSSL only)
  *
- * On success prints one line, `pid=… bytes=… calls=…`, and exits 0. Exits 2 for wrong usage, 1 when something failed.
+ * On success prints one line, `pid=… bytes=… calls=… seconds=…` (the time from the first write to the last answer), and exits 0. Exits 2 for wrong usage, 1 when something failed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -31,8 +33,8 @@
 
 struct options {
     const char *connect, *host, *file;
-    long uid, write_size, repeat, wait_ms;
-    int partial, write_ex;
+    long uid, write_size, repeat, wait_ms, more;
+    int partial, write_ex, answered;
 };
 
 static void die(const char *what) {
@@ -66,6 +68,7 @@ static struct options parse(int argc, char **argv) {
         const char *name = argv[i];
         if (!strcmp(name, "--partial")) { o.partial = 1; continue; }
         if (!strcmp(name, "--write-ex")) { o.write_ex = 1; continue; }
+        if (!strcmp(name, "--answered")) { o.answered = 1; continue; }
         if (i + 1 >= argc) usage("an option lacks its value");
         const char *value = argv[++i];
         if (!strcmp(name, "--connect")) o.connect = value;
@@ -74,6 +77,7 @@ static struct options parse(int argc, char **argv) {
         else if (!strcmp(name, "--uid")) o.uid = number(value, 0);
         else if (!strcmp(name, "--write")) o.write_size = number(value, 1);
         else if (!strcmp(name, "--repeat")) o.repeat = number(value, 1);
+        else if (!strcmp(name, "--more")) o.more = number(value, 0);
         else if (!strcmp(name, "--wait")) o.wait_ms = number(value, 0);
         else usage("unknown option");
     }
@@ -129,6 +133,25 @@ static size_t write_once(SSL *ssl, const struct options *o, const unsigned char 
     return (size_t)taken;
 }
 
+/* Reads the answer to a request: its head, for it has no body. */
+static void read_answer(SSL *ssl) {
+    char head[4096];
+    size_t held = 0;
+    do {
+        int count = held < sizeof head - 1 ? SSL_read(ssl, head + held, (int)(sizeof head - 1 - held)) : 0;
+        if (count <= 0) die("the answer");
+        held += (size_t)count;
+        head[held] = 0;
+    } while (!strstr(head, "\r\n\r\n"));
+    if (strncmp(head, "HTTP/1.1 200", 12)) die("the answer is not 200");
+}
+
+static double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 int main(int argc, char **argv) {
     struct options o = parse(argc, argv);
     size_t length;
@@ -151,6 +174,7 @@ int main(int argc, char **argv) {
 
     size_t step = o.write_size ? (size_t)o.write_size : length;
     unsigned long long total = 0, calls = 0;
+    double began = seconds_now();
     for (long round = 0; round < o.repeat; round++) {
         for (size_t at = 0; at < length;) {
             size_t left = length - at;
@@ -159,7 +183,16 @@ int main(int argc, char **argv) {
             total += taken;
             calls++;
         }
+        static unsigned char more[1 << 14];
+        for (long left = o.more; left > 0; calls++) {
+            size_t piece = o.write_size && (size_t)o.write_size < sizeof more ? (size_t)o.write_size : sizeof more;
+            size_t taken = write_once(ssl, &o, more, (size_t)left < piece ? (size_t)left : piece);
+            left -= (long)taken;
+            total += taken;
+        }
+        if (o.answered) read_answer(ssl);
     }
+    double spent = seconds_now() - began;
 
     /* Closing a socket with unread bytes resets the connection, and a reset discards what the peer has not read
      * yet: say that we are done, then read until the peer is too. */
@@ -172,6 +205,6 @@ int main(int argc, char **argv) {
     SSL_CTX_free(context);
     close(fd);
     free(bytes);
-    printf("pid=%ld bytes=%llu calls=%llu\n", (long)getpid(), total, calls);
+    printf("pid=%ld bytes=%llu calls=%llu seconds=%.6f\n", (long)getpid(), total, calls, spent);
     return 0;
 }

@@ -5,7 +5,8 @@
  * has closed it, one line `sni=NAME bytes=N sha256=HEX`. Its first line is `port=N`. Certificate and key are made at
  * start and never written anywhere. It ends with its standard input, so that it cannot outlive whoever started it.
  *
- *   tls-collector ADDR        listens on ADDR (IPv4), any free port
+ *   tls-collector ADDR [--answer]   listens on ADDR (IPv4), any free port
+ *     --answer   answers each HTTP request with an empty 200 instead, and reports nothing
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,6 +26,7 @@
 #include <unistd.h>
 
 static SSL_CTX *context;
+static int answers;
 
 static void die(const char *what) {
     fprintf(stderr, "tls-collector: %s: %s\n", what, errno ? strerror(errno) : "failed");
@@ -57,12 +59,50 @@ static void make_identity(void) {
     EVP_PKEY_CTX_free(maker);
 }
 
+/* Answers requests until the client goes; a body's length is taken from Content-Length alone. */
+static void answer_requests(SSL *ssl) {
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    static __thread char bytes[1 << 16];
+    size_t held = 0;
+    unsigned long long body = 0;
+    for (;;) {
+        if (body == 0) {
+            bytes[held] = 0;
+            char *end = strstr(bytes, "\r\n\r\n");
+            if (end) {
+                const char *length = strcasestr(bytes, "\r\nContent-Length:");
+                body = length && length < end ? strtoull(length + 17, NULL, 10) : 0;
+                size_t head = (size_t)(end + 4 - bytes), have = held - head;
+                if (have > body) have = (size_t)body;
+                memmove(bytes, bytes + head + have, held - head - have);
+                held -= head + have;
+                body -= have;
+                if (body == 0 && SSL_write(ssl, answer, sizeof answer - 1) <= 0) return;
+                continue;
+            }
+            if (held == sizeof bytes - 1) return;
+            int count = SSL_read(ssl, bytes + held, (int)(sizeof bytes - 1 - held));
+            if (count <= 0) return;
+            held += (size_t)count;
+        } else {
+            size_t most = body < sizeof bytes ? (size_t)body : sizeof bytes;
+            int count = SSL_read(ssl, bytes, (int)most);
+            if (count <= 0) return;
+            body -= (unsigned long long)count;
+            if (body == 0 && SSL_write(ssl, answer, sizeof answer - 1) <= 0) return;
+        }
+    }
+}
+
 static void *serve(void *argument) {
     int fd = (int)(long)argument;
     SSL *ssl = SSL_new(context);
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     if (!ssl || !digest || SSL_set_fd(ssl, fd) != 1 || EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1) die("connection");
-    if (SSL_accept(ssl) == 1) {
+    if (SSL_accept(ssl) == 1 && answers) {
+        answer_requests(ssl);
+        SSL_shutdown(ssl);
+    } else if (SSL_is_init_finished(ssl)) {
         const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
         static __thread unsigned char bytes[1 << 16];
         unsigned long long total = 0;
@@ -94,8 +134,9 @@ static void *end_with_standard_input(void *unused) {
 
 int main(int argc, char **argv) {
     struct sockaddr_in here = {.sin_family = AF_INET};
-    if (argc != 2 || inet_pton(AF_INET, argv[1], &here.sin_addr) != 1) {
-        fprintf(stderr, "usage: tls-collector ADDR\n");
+    answers = argc == 3 && !strcmp(argv[2], "--answer");
+    if (argc != 2 + answers || inet_pton(AF_INET, argv[1], &here.sin_addr) != 1) {
+        fprintf(stderr, "usage: tls-collector ADDR [--answer]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

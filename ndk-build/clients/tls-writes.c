@@ -33,6 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tls-psk.h"
+
 struct connection {
     SSL *client, *server;
     int fds[2];
@@ -42,7 +44,6 @@ struct connection {
 
 static struct connection connections[10];
 static SSL_CTX *client_context, *server_context;
-static const unsigned char key[16] = {1, 2, 3};
 
 static void die(const char *what) {
     char text[256];
@@ -53,34 +54,8 @@ static void die(const char *what) {
 
 static unsigned char byte_at(int number, size_t at) { return (unsigned char)(at * 31 + (at >> 8) * 7 + number * 101); }
 
-static unsigned client_key(SSL *ssl, const char *hint, char *identity, unsigned identity_room, unsigned char *out,
-                           unsigned room) {
-    (void)ssl, (void)hint;
-    if (room < sizeof key || identity_room < 5) return 0;
-    memcpy(identity, "test", 5);
-    memcpy(out, key, sizeof key);
-    return sizeof key;
-}
-
-static unsigned server_key(SSL *ssl, const char *identity, unsigned char *out, unsigned room) {
-    (void)ssl, (void)identity;
-    if (room < sizeof key) return 0;
-    memcpy(out, key, sizeof key);
-    return sizeof key;
-}
-
 static void set_up(void) {
-    client_context = SSL_CTX_new(TLS_method());
-    server_context = SSL_CTX_new(TLS_method());
-    if (!client_context || !server_context) die("SSL_CTX_new");
-    SSL_CTX *both[] = {client_context, server_context};
-    for (int i = 0; i < 2; i++) {
-        if (!SSL_CTX_set_max_proto_version(both[i], TLS1_2_VERSION)) die("protocol");
-        if (!SSL_CTX_set_cipher_list(both[i], "ECDHE-PSK-AES128-CBC-SHA")) die("cipher");
-        SSL_CTX_set_mode(both[i], SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    }
-    SSL_CTX_set_psk_client_callback(client_context, client_key);
-    SSL_CTX_set_psk_server_callback(server_context, server_key);
+    if (!psk_contexts(&client_context, &server_context, "ECDHE-PSK-AES128-CBC-SHA")) die("set-up");
 }
 
 /* Reads whatever has arrived at the other end. */
@@ -102,13 +77,7 @@ static void open_connection(int number) {
     char host[32];
     snprintf(host, sizeof host, "host%d.example", number);
     if (!SSL_set_tlsext_host_name(c->client, host)) die("SSL_set_tlsext_host_name");
-    SSL_set_connect_state(c->client);
-    SSL_set_accept_state(c->server);
-    for (int i = 0; i < 100; i++) {
-        int one = SSL_do_handshake(c->client), other = SSL_do_handshake(c->server);
-        if (one == 1 && other == 1) return;
-    }
-    die("handshake");
+    if (!psk_handshake(c->client, c->server)) die("handshake");
 }
 
 static int call(struct connection *c, int extended, const unsigned char *bytes, size_t size, size_t *taken) {
