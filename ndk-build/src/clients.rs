@@ -32,6 +32,12 @@ const CLIENTS: &[Client] = &[
     Client { name: "tls-collector", source: "tls-collector.c", library: Library::OpenSsl },
 ];
 
+/// The program that makes the calls the bench times.
+const BENCH_CALLS: Client =
+    Client { name: "bench-calls", source: "bench-calls.c", library: Library::BoringSsl };
+/// The library it calls where what is behind the functions does not matter.
+pub const BENCH_LIBRARY: &str = "bench-library.so";
+
 /// Where [`build`] leaves the program called `name`.
 pub fn path(context: &Context, name: &str) -> PathBuf {
     context.target.join("clients").join(name)
@@ -53,19 +59,41 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
 /// # Errors
 /// What the compiler said.
 pub fn build(context: &Context) -> Result<()> {
-    create_dir(&context.target.join("clients"))?;
-    for client in CLIENTS {
-        let source = context.root.join("ndk-build/clients").join(client.source);
-        let program = path(context, client.name);
-        if is_newer(&program, &source) {
-            continue;
-        }
-        say::note(&format!("compiling {}", client.name));
-        let compiler =
-            Run::new("cc").args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]);
-        linked(compiler.arg(&program).arg(&source), client.library).output()?;
+    CLIENTS.iter().try_for_each(|client| compile(context, client))
+}
+
+/// Compiles what the bench calls besides. Needs [`Need::Clients`].
+///
+/// # Errors
+/// What the compiler said.
+pub fn build_for_bench(context: &Context) -> Result<()> {
+    compile(context, &BENCH_CALLS)?;
+    let source = context.root.join("ndk-build/clients/bench-library.c");
+    let library = path(context, BENCH_LIBRARY);
+    if is_newer(&library, &source) {
+        return Ok(());
     }
-    Ok(())
+    compiler().args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output().map(drop)
+}
+
+/// Where Debian keeps Android's TLS library: out of the linker's way, under names without a development link.
+pub fn boringssl_dir() -> PathBuf {
+    PathBuf::from(format!("/usr/lib/{}-linux-gnu/android", std::env::consts::ARCH))
+}
+
+fn compiler() -> Run {
+    Run::new("cc").args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"])
+}
+
+fn compile(context: &Context, client: &Client) -> Result<()> {
+    create_dir(&context.target.join("clients"))?;
+    let source = context.root.join("ndk-build/clients").join(client.source);
+    let program = path(context, client.name);
+    if is_newer(&program, &source) {
+        return Ok(());
+    }
+    say::note(&format!("compiling {}", client.name));
+    linked(compiler().arg("-o").arg(&program).arg(&source), client.library).output().map(drop)
 }
 
 /// Adds what it takes to compile and link against `library`.
@@ -73,8 +101,8 @@ fn linked(compiler: Run, library: Library) -> Run {
     match library {
         Library::OpenSsl => compiler.args(["-lssl", "-lcrypto"]),
         Library::BoringSsl => {
-            // Debian keeps Android's library out of the linker's way, under names without a development link.
-            let dir = format!("/usr/lib/{}-linux-gnu/android", std::env::consts::ARCH);
+            let dir = boringssl_dir();
+            let dir = dir.display();
             compiler
                 .arg("-I/usr/include/android")
                 .args([format!("-L{dir}"), format!("-Wl,-rpath,{dir}")])

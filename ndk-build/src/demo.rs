@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::context::{Context, create_dir, write};
 use crate::error::{Error, Result};
-use crate::run::{Run, each_line};
+use crate::run::{Run, end_child, read_lines};
 use crate::samples::Sample;
 use crate::setup::{self, Need};
 use crate::{clients, compile, no_arguments, say};
@@ -418,33 +418,6 @@ impl Drop for Watch {
 fn uid_of(line: &str) -> Option<u64> {
     let (_, pairs) = line.rsplit_once(" | ")?;
     pairs.split(' ').find_map(|pair| pair.strip_prefix("uid=")?.parse().ok())
-}
-
-/// Reads lines on a thread of its own until they end. When nobody takes them any more they are still read, so that the
-/// program that prints them does not stop at a full pipe.
-fn read_lines(
-    from: Option<impl std::io::Read + Send + 'static>,
-    mut to: impl FnMut(String) + Send + 'static,
-) {
-    if let Some(from) = from {
-        thread::spawn(move || each_line(from, &mut |line: &str| to(line.to_owned())));
-    }
-}
-
-/// Waits for a child to end by itself, then ends it.
-fn end_child(child: &mut Child, patience: Duration) -> Option<std::process::ExitStatus> {
-    let end = Instant::now() + patience;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
-            _ => break,
-        }
-    }
-    // Gone already is as good as ended.
-    let _ = child.kill();
-    let _ = child.wait();
-    None
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | `clients` | [`clients`] |
 //! | `demo` | [`demo`], with [`samples`] |
 //! | `test` | [`suite`] |
+//! | `bench` | [`bench`] |
 //! | `place-data` | [`place_data`], with [`place_pack`] |
 //! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
 //! | `conform` | [`conform`] |
@@ -17,6 +18,7 @@
 //! other programs through [`run::Run`] and tells the user what goes on through [`say`].
 
 pub mod android;
+pub mod bench;
 pub mod clients;
 pub mod compile;
 pub mod conform;

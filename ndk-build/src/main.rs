@@ -22,6 +22,11 @@ const COMMANDS: &[Entry] = &[
         run: ndk_build::suite::command,
     },
     Entry {
+        name: "bench",
+        about: "what watching costs: one table, budgets and verdicts; with names, only those",
+        run: ndk_build::bench::command,
+    },
+    Entry {
         name: "android",
         about: "the daemon for the handset, checked; without an NDK or with one",
         run: ndk_build::android::command,

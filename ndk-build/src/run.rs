@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -155,6 +157,33 @@ pub fn each_line(reader: impl Read, each: &mut impl FnMut(&str)) {
         each(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
         line.clear();
     }
+}
+
+/// Reads lines on a thread of its own until they end. When nobody takes them any more they are still read, so that the
+/// program that prints them does not stop at a full pipe.
+pub fn read_lines(
+    from: Option<impl std::io::Read + Send + 'static>,
+    mut to: impl FnMut(String) + Send + 'static,
+) {
+    if let Some(from) = from {
+        thread::spawn(move || each_line(from, &mut |line: &str| to(line.to_owned())));
+    }
+}
+
+/// Waits for a child to end by itself, then ends it.
+pub fn end_child(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
+            _ => break,
+        }
+    }
+    // Gone already is as good as ended.
+    let _ = child.kill();
+    let _ = child.wait();
+    None
 }
 
 /// The last `count` lines of `text`.

@@ -34,6 +34,8 @@ pub enum Need {
     Vm,
     /// Look at the report as a reader would.
     Page,
+    /// Compare with what else could be used, and count instructions.
+    Bench,
 }
 
 /// How to tell that a row is satisfied without asking the package manager.
@@ -188,6 +190,24 @@ const ROWS: &[Row] = &[
         proof: Proof::Program("chromium"),
     },
     Row {
+        package: "bpftrace",
+        why: "what one would write by hand instead, to compare with",
+        needs: &[Need::Bench],
+        proof: Proof::Program("bpftrace"),
+    },
+    Row {
+        package: "valgrind",
+        why: "counts instructions, the same in every run",
+        needs: &[Need::Bench],
+        proof: Proof::Program("valgrind"),
+    },
+    Row {
+        package: "python3-venv",
+        why: "holds mitmproxy, to compare with",
+        needs: &[Need::Bench],
+        proof: Proof::File("/usr/share/python-wheels"),
+    },
+    Row {
         package: "lld-22",
         why: "links for the handset without an NDK",
         needs: &[Need::Android],
@@ -217,6 +237,7 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
         Need::Android,
         Need::Vm,
         Need::Page,
+        Need::Bench,
     ];
     provide(context, &all, allow_removal)?;
     say::note("everything needed is here");
