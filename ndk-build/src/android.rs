@@ -32,8 +32,12 @@ const LINK_ARGS: &[&str] = &[
 
 /// What keeps the binary within its 4 MiB: optimised for size, and a panic ends the daemon at once instead of unwinding. What it
 /// leaves in tracefs then goes when the supervisor has started it again, as after any other violent end.
-const SMALL: &[(&str, &str)] =
-    &[("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"), ("CARGO_PROFILE_RELEASE_PANIC", "abort")];
+const SMALL: &[(&str, &str)] = &[
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+];
 /// Crates that run over every byte that is sent, and stay optimised for speed.
 const FAST_CRATES: &[&str] =
     &["aho-corasick", "brotli-decompressor", "memchr", "miniz_oxide", "ruzstd", "serde_json", "simdutf8"];
