@@ -38,20 +38,25 @@ impl ConfigFile {
         &self.file
     }
 
-    /// Reads it for the first time: a slip of the pen in it must not end the watch, so a mistake comes with the defaults.
+    /// Reads it for the first time: a slip of the pen in it, or a file that is no text at all, must not end the watch, so a
+    /// mistake comes with the defaults. Only a named file that is not there is an error.
     pub(super) fn read(&mut self) -> Result<(Config, Option<String>), (PathBuf, io::Error)> {
         if !self.named && !self.file.exists() {
             return Ok((Config::default(), None));
         }
         self.stamp = self.stamp_now();
-        let text = fs::read_to_string(&self.file).map_err(|source| (self.file.clone(), source))?;
-        Ok(match Config::parse(&text) {
-            Ok(config) => (config, None),
-            Err(mistake) => {
-                let said = format!("{}, {mistake}; the defaults hold until it is right", self.file.display());
-                (Config::default(), Some(said))
+        let shown = self.file.display();
+        let mistake = match fs::read_to_string(&self.file) {
+            Ok(text) => match Config::parse(&text) {
+                Ok(config) => return Ok((config, None)),
+                Err(mistake) => format!("{shown}, {mistake}"),
+            },
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Err((self.file.clone(), source));
             }
-        })
+            Err(error) => format!("{shown} cannot be read: {error}"),
+        };
+        Ok((Config::default(), Some(format!("{mistake}; the defaults hold until it is right"))))
     }
 
     /// Reads it again if it has changed.
@@ -114,6 +119,11 @@ mod tests {
         let (config, mistake) = ConfigFile::new(Some(file), PathBuf::new()).read().unwrap();
         assert_eq!(config, Config::default());
         assert!(mistake.unwrap().contains("line 1"));
+        let garbled = dir.path().join("garbled.toml");
+        fs::write(&garbled, [0xff, 0xfe]).unwrap();
+        let (config, mistake) = ConfigFile::new(Some(garbled), PathBuf::new()).read().unwrap();
+        assert_eq!(config, Config::default());
+        assert!(mistake.unwrap().contains("garbled.toml cannot be read"));
         let absent = dir.path().join("absent.toml");
         assert!(ConfigFile::new(Some(absent.clone()), PathBuf::new()).read().is_err());
         assert_eq!(ConfigFile::new(None, absent).read().unwrap(), (Config::default(), None));

@@ -53,7 +53,7 @@ const SENT: &[(&str, u32, Option<&str>)] = &[
 /// The sample sent once more in each later phase, and the first of the uids it is sent from then.
 const AGAIN: (&str, u32) = ("01_visited_url", 10201);
 /// How many apps send it later on.
-const AGAIN_APPS: u32 = 6;
+const AGAIN_APPS: u32 = 7;
 
 /// `vm`.
 ///

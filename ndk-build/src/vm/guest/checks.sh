@@ -66,6 +66,9 @@ start_logd() {
     await 5 test -S /dev/socket/logdw
 }
 
+# logged TEXT: a line since the last hand-over has it. The reader writes what it got in hexadecimal.
+logged() { grep -q "$(printf %s "$1" | od -An -v -tx1 | tr -d ' \n')" "$LOG"; }
+
 # hand_over PHASE: what logd got so far, to the host.
 hand_over() {
     sed "s/^/@@ logd $1 /" "$LOG"
@@ -108,6 +111,8 @@ refused refuse-x86_64 "this device is x64" /manager.sh install "$ZIP" x64
 refused refuse-api-27 "API 27" /manager.sh install "$ZIP" arm64 27
 refused refuse-no-uprobes "uprobe" without_uprobes /manager.sh install "$ZIP"
 
+# As KernelSU leaves it: `telltale` must be found there too.
+mkdir -p /data/adb/ksu/bin
 if /manager.sh install "$ZIP"; then ok install; else fail install "the manager refused"; fi
 if [ -f "$DATA/config.toml" ]; then ok default-config; else fail default-config "there is none"; fi
 if boot; then
@@ -119,6 +124,7 @@ else
 fi
 if [ "$(command -v telltale)" = /system/bin/telltale ]; then ok on-path; else fail on-path "telltale is not on PATH"; fi
 if await 60 hooked; then ok hooks; else fail hooks "nothing is hooked after 60 seconds"; fi
+if /data/adb/ksu/bin/telltale --version >/dev/null; then ok on-kernelsu-path; else fail on-kernelsu-path "no link in /data/adb/ksu/bin"; fi
 sleep 2
 
 send_samples
@@ -159,15 +165,35 @@ sleep 3
 if [ -d "/proc/$pid" ]; then ok clock-jump; else fail clock-jump "the daemon ended"; fi
 hand_over clock-jump
 
+# A slip in the configuration is named by its line while the watch goes on, and so is its mending.
+cp "$DATA/config.toml" /tmp/config.toml
+echo 'loopback = perhaps' >>"$DATA/config.toml"
+if await 20 logged "config.toml, line $(wc -l <"$DATA/config.toml")"; then ok config-mistake; else fail config-mistake "no line names it"; fi
+cat /tmp/config.toml >"$DATA/config.toml"
+echo '# mended' >>"$DATA/config.toml"
+if await 20 logged "the configuration has changed"; then ok config-reload; else fail config-reload "no line says that it was taken on"; fi
+if [ -d "/proc/$pid" ]; then ok config-lives; else fail config-lives "the daemon ended"; fi
+hand_over config
+
 # Crashes: two are survived, the third within ten minutes keeps it off.
 sed -i 's/^PAUSES=.*/PAUSES="1 1"/' /data/adb/modules/telltale/service.sh
 kill "$(cat "$DATA/supervisor.pid")"
 await 10 test ! -d "/proc/$pid" || fail stop "the daemon outlived its supervisor"
 if [ -s /sys/kernel/tracing/uprobe_events ]; then fail stop-clean "left in uprobe_events: $(head -n 1 /sys/kernel/tracing/uprobe_events)"; else ok stop-clean; fi
+# A configuration that cannot be written, and that is no text at all: the defaults hold.
+printf '\377\376' >"$DATA/config.toml"
+mount --bind "$DATA/config.toml" "$DATA/config.toml"
+mount -o remount,ro,bind "$DATA/config.toml"
 boot
-await 60 hooked
+if await 60 hooked; then ok read-only-config; else fail read-only-config "nothing is hooked: $(cat "$DATA/last-words")"; fi
+if logged "the defaults hold"; then ok config-no-text; else fail config-no-text "no line says so"; fi
+umount "$DATA/config.toml"
+cat /tmp/config.toml >"$DATA/config.toml"
 first=$(daemon_pid)
+send_again 10207 &
 kill -KILL "$first"
+# Killed in the middle of its work: what it kept is whole.
+if said=$(telltale verify "$DATA/evidence" 2>&1); then ok evidence-after-sigkill; else fail evidence-after-sigkill "$said"; fi
 if await 30 daemon_lives "$first"; then ok after-sigkill; else fail after-sigkill "it was not started again"; fi
 await 60 hooked
 send_again 10206
@@ -199,7 +225,7 @@ umount /system/bin/telltale
 /manager.sh boot
 sleep 1
 rm -f /system/bin/telltale
-left=$(find /data/adb -mindepth 1 ! -path /data/adb/modules)
+left=$(find /data/adb -mindepth 1 ! -path /data/adb/modules ! -path /data/adb/ksu ! -path /data/adb/ksu/bin)
 if [ -z "$left" ]; then ok removed; else fail removed "left: $(echo "$left" | tr '\n' ' ')"; fi
 if [ -s /sys/kernel/tracing/uprobe_events ]; then fail removed-hooks "left in uprobe_events"; else ok removed-hooks; fi
 processes=$(for exe in /proc/[0-9]*/exe; do readlink "$exe"; done | grep -c bin/telltale)
