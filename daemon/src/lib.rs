@@ -44,5 +44,6 @@ pub mod run;
 pub mod sealed;
 pub mod store;
 pub mod stream;
+pub mod trial;
 pub mod unwrap;
 pub mod wire;

@@ -7,7 +7,7 @@ use std::{
 
 use telltale::{
     alert::{explain, sink::is_reader_gone},
-    cli::{self, Command, decode, doctor, evidence},
+    cli::{self, Command, decode, doctor, evidence, trial},
     config::{self, Config},
     kernel, run,
 };
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::ConfigDefault => print(config::DEFAULT),
         Command::ConfigCheck(file) => config_check(file),
         Command::Decode(options) => decode::decode(&options).map_err(|error| error.to_string()),
+        Command::Try(options) => trial::run(&options).map_err(|error| error.to_string()),
         Command::Evidence(command) => evidence::run(&command).map_err(|error| error.to_string()),
         Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
         Command::Doctor { json, quick } => examine(json, quick),

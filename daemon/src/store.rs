@@ -43,15 +43,24 @@ pub fn key(folder: &Path) -> Result<[u8; KEY_LEN], Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error { path: file, what: "read", error }),
     }
-    let mut key = [0; KEY_LEN];
-    let random = Path::new("/dev/urandom");
-    fs::File::open(random).and_then(|mut source| source.read_exact(&mut key)).map_err(|error| Error {
-        path: random.to_owned(),
+    let key = random()?;
+    write(folder, KEY_FILE, &key)?;
+    Ok(key)
+}
+
+/// Random bytes from the kernel.
+///
+/// # Errors
+/// [`Error`] naming the source.
+pub fn random<const COUNT: usize>() -> Result<[u8; COUNT], Error> {
+    let mut bytes = [0; COUNT];
+    let source = Path::new("/dev/urandom");
+    fs::File::open(source).and_then(|mut source| source.read_exact(&mut bytes)).map_err(|error| Error {
+        path: source.to_owned(),
         what: "read",
         error,
     })?;
-    write(folder, KEY_FILE, &key)?;
-    Ok(key)
+    Ok(bytes)
 }
 
 /// The tokens remembered from earlier runs; with a sentence when they cannot be used and memory begins anew.
@@ -77,8 +86,11 @@ pub fn keep_tokens(folder: &Path, tokens: &persist::Store) -> Result<(), Error> 
     write(folder, TOKENS_FILE, &tokens.to_bytes())
 }
 
-/// Writes a file of the folder, 0600 in 0700, whole or not at all.
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+/// Writes a file of the folder, 0600 in 0700, whole or not at all. Whoever reads it meanwhile reads what was there before.
+///
+/// # Errors
+/// [`Error`] naming the file; what was there before is still whole then.
+pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| Error {
         path: folder.to_owned(),
         what: "made",

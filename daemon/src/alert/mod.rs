@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 pub use kinds::{Mask, Words, explain, words};
 pub use ledger::{Ledger, Mute, Policy};
 pub use text::pieces;
+pub(crate) use {json::time, text::harmless};
 
 pub(crate) use damage::quieten;
 

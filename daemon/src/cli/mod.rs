@@ -4,6 +4,7 @@
 pub mod decode;
 pub mod doctor;
 pub mod evidence;
+pub mod trial;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -36,6 +37,11 @@ telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [-
     --plain       the bytes went unencrypted (otherwise: through TLS)
     --explain     how each message was taken apart, layer by layer, and why
 
+telltale try [--store DIR] [--wait SECONDS] [--json] [-- OPTION...]
+    Your own experiment: an address, a search phrase, a folder name and a song title that exist nowhere else, and where
+    they are sent. The running telltale looks for them; where none runs, one is started with the OPTIONs of run.
+    --wait        watch that long instead of asking when you are done
+
 telltale alerts [--since TIME] [--before TIME] [--app NAME] [--kind KIND] [--last N] [--json]
                                        what was found, a line each; --json: unmasked
 telltale show ID                       one finding with the whole way from the bytes to the value
@@ -62,6 +68,8 @@ pub enum Command {
     Run(RunOptions),
     /// Decode a file.
     Decode(DecodeOptions),
+    /// Make an experiment.
+    Try(trial::TryOptions),
     /// Read what was kept.
     Evidence(evidence::EvidenceCommand),
     /// Say what the kernel can do.
@@ -200,6 +208,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         Some(Arg::Value(name)) => match name.to_string_lossy().as_ref() {
             "run" => run(&mut args)?,
             "decode" => decode(&mut args)?,
+            "try" => trial::parse(&mut args)?.map_or(Command::Help, Command::Try),
             "doctor" => doctor(&mut args)?,
             "config" => config(&mut args)?,
             "explain" => explain(&mut args)?,

@@ -9,7 +9,7 @@ use super::{
     dictionary::Dictionary,
     fields::Weight,
     judge::{self, Case, Rulings},
-    needles::{hex, is_nothing},
+    needles::{Known, Needle, hex, is_nothing},
     own_words::OwnWords,
     path::{MAX_DEPTH, Step, render, text_of},
     persist::Store,
@@ -64,6 +64,16 @@ impl Detector {
             fix: truth.position.map(|(lat, lon)| Position { lat, lon }),
             data,
         })
+    }
+
+    /// Looks for other values of this phone from now on; everything else stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Automaton`] as for [`Detector::new`]; what was looked for before still is then.
+    pub fn look_for(&mut self, truth: &Truth) -> Result<(), Error> {
+        self.scanner = Scanner::new(truth, &self.data)?;
+        self.fix = truth.position.map(|(lat, lon)| Position { lat, lon });
+        Ok(())
     }
 
     /// The number of texts looked for, and the automaton's size in bytes.
@@ -330,7 +340,7 @@ impl<'a> Work<'a> {
                 candidate.kind = known.kind;
                 candidate.by = Witness::Truth;
                 candidate.form = needle.form.clone();
-                candidate.why = format!("{}, {}", candidate.why, spoken(known.name.as_str(), needle));
+                candidate.why = format!("{}, {}", candidate.why, spoken(known, needle));
                 if let Some(value) = &known.value {
                     candidate.value = value.clone();
                     candidate.raw = (*value != sent).then_some(sent);
@@ -488,10 +498,12 @@ impl<'a> Work<'a> {
                     by: Witness::Truth,
                     weight: hit.known.weight,
                     place: Place { node, at: render(steps) },
-                    why: spoken(hit.known.name.as_str(), hit.needle),
+                    why: spoken(hit.known, hit.needle),
                     sender: None,
                     others: false,
-                    own_words: self.own.is_own(key.or_else(|| self.field_name(node)).unwrap_or(""), words),
+                    // He wrote it to see where it goes.
+                    own_words: !hit.known.canary
+                        && self.own.is_own(key.or_else(|| self.field_name(node)).unwrap_or(""), words),
                     position: None,
                 },
             });
@@ -640,10 +652,12 @@ fn near(candidate: &mut Candidate, position: Position, fix: Option<Position>) {
     );
 }
 
-fn spoken(name: &str, needle: &super::needles::Needle) -> String {
+fn spoken(known: &Known, needle: &Needle) -> String {
+    let name = &known.name;
+    let whose = if known.canary { "" } else { "this phone's " };
     match &needle.form {
-        Some(form) => format!("{form} of this phone's {name}{}", needle.spelling),
-        None => format!("this phone's {name}"),
+        Some(form) => format!("{form} of {whose}{name}{}", needle.spelling),
+        None => format!("{whose}{name}"),
     }
 }
 

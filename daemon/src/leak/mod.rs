@@ -32,7 +32,7 @@ mod truth;
 
 pub use data::Data;
 pub use detector::Detector;
-pub use truth::Truth;
+pub use truth::{Canary, Truth};
 
 use crate::{app::App, place::Host};
 

@@ -11,7 +11,12 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::{Kind, data::Data, fields::Weight, truth::Truth};
+use super::{
+    Kind,
+    data::Data,
+    fields::Weight,
+    truth::{Canary, Truth},
+};
 
 /// Values shorter than this count only as whole tokens (identifiers data, `matching.short_values`).
 const WHOLE_BELOW: usize = 12;
@@ -55,6 +60,8 @@ pub(crate) struct Known {
     pub(crate) value: Option<String>,
     /// What it is called: `IMEI`.
     pub(crate) name: String,
+    /// The owner put it there for an experiment.
+    pub(crate) canary: bool,
 }
 
 /// All needles and what they stand for.
@@ -69,6 +76,9 @@ impl Needles {
     /// Every needle of a truth.
     pub(crate) fn build(truth: &Truth, data: &Data) -> Needles {
         let mut all = Needles::default();
+        for canary in &truth.canaries {
+            all.canary(canary, data);
+        }
         // Plain values of everything first, so that the budget never costs one of them.
         let mut hashes = Vec::new();
         for identifier in &data.identifiers {
@@ -82,6 +92,7 @@ impl Needles {
                     weight: identifier.weight,
                     value: Some(value.clone()),
                     name: identifier.name.clone(),
+                    canary: false,
                 });
                 for spelling in &identifier.plain {
                     for text in spell(value, spelling, data) {
@@ -100,6 +111,7 @@ impl Needles {
                 weight: Weight::High,
                 value: Some(package.clone()),
                 name: "installed app".into(),
+                canary: false,
             });
             all.push(package.clone().into_bytes(), true, Bounds::Package, known, None, "");
         }
@@ -111,6 +123,7 @@ impl Needles {
                     weight: composite.weight,
                     value: None,
                     name: "device id".into(),
+                    canary: false,
                 });
                 for algorithm in &composite.algorithms {
                     all.digest(known, &composite.form, algorithm, text.as_bytes(), &data.encodings);
@@ -123,6 +136,39 @@ impl Needles {
             }
         }
         all
+    }
+
+    /// What the owner was handed, in every form: as he types it and as programs write it, the bytes of that in base64 at
+    /// any place of a longer text, in hexadecimal and in UTF-16, and every hash of it.
+    fn canary(&mut self, canary: &Canary, data: &Data) {
+        let known = self.known.len();
+        self.known.push(Known {
+            kind: canary.kind,
+            weight: Weight::High,
+            value: Some(canary.text.clone()),
+            name: "what `telltale try` handed out".into(),
+            canary: true,
+        });
+        let (plain, hashed) = canary_spellings(&canary.text);
+        for text in &plain {
+            self.push(text.clone().into_bytes(), false, Bounds::Anywhere, known, None, "");
+        }
+        for text in plain.iter().chain(&hashed) {
+            let bytes = text.as_bytes();
+            for part in base64_parts(bytes) {
+                self.push(part.into_bytes(), true, Bounds::Anywhere, known, Some("base64".into()), "");
+            }
+            self.push(hex(bytes).into_bytes(), false, Bounds::Anywhere, known, Some("hex".into()), "");
+            for order in [u16::to_le_bytes, u16::to_be_bytes] {
+                let wide: Vec<u8> = text.encode_utf16().flat_map(order).collect();
+                self.push(wide, true, Bounds::Anywhere, known, Some("utf-16".into()), "");
+            }
+        }
+        for text in &hashed {
+            for algorithm in &data.algorithms {
+                self.digest(known, algorithm, algorithm, text.as_bytes(), &data.encodings);
+            }
+        }
     }
 
     fn plain(&mut self, known: usize, kind: Kind, spelling: &str, text: &str) {
@@ -231,6 +277,42 @@ impl Needles {
         let index = exact.or_else(|| self.seen.get(&(text.as_bytes().to_ascii_lowercase(), false)))?;
         self.needles.get(*index)
     }
+}
+
+/// How a canary is written: as part of anything, and whole, as it would be hashed.
+fn canary_spellings(text: &str) -> (Vec<String>, Vec<String>) {
+    if let Some((host, path)) = text.split_once('/') {
+        let whole = ["https://", "http://", "", "https://www.", "www."]
+            .iter()
+            .flat_map(|scheme| ["", "/"].map(|end| format!("{scheme}{host}/{path}{end}")))
+            .chain([path.to_owned(), format!("/{path}")]);
+        // What makes it unique; any spelling of the address holds it.
+        return (vec![path.to_owned()], whole.collect());
+    }
+    let plain = [" ", "+", "%20", "%2520", "%2B", "_", "-", ""].map(|between| text.replace(' ', between));
+    let cases = [str::to_owned, str::to_ascii_lowercase, str::to_ascii_uppercase];
+    let mut whole: Vec<String> = Vec::new();
+    for spelling in plain.iter().take(3).flat_map(|text| cases.map(|case| case(text))) {
+        if !whole.contains(&spelling) {
+            whole.push(spelling);
+        }
+    }
+    (plain.to_vec(), whole)
+}
+
+/// What a text always looks like in base64, at each of the three places it may have in a longer one. The ends, which
+/// depend on the neighbours, are left out.
+fn base64_parts(bytes: &[u8]) -> Vec<String> {
+    (0..3)
+        .filter_map(|before: usize| {
+            let padded: Vec<u8> = std::iter::repeat_n(0, before).chain(bytes.iter().copied()).collect();
+            let whole = STANDARD_NO_PAD.encode(&padded);
+            // Characters that hold a bit of what stands before, and the last when it is not full.
+            let first = (before * 8).div_ceil(6);
+            let last = padded.len() * 8 / 6;
+            whole.get(first..last).map(str::to_owned)
+        })
+        .collect()
 }
 
 /// True for a value that says "there is none".

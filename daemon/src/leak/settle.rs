@@ -80,7 +80,14 @@ fn is_told(
     let mine = &spot.candidate;
     let same = |other: &Candidate| other.kind == mine.kind && other.value == mine.value;
     let here = by_place.get(&(mine.place.node, mine.place.at.as_str()));
-    here.into_iter().flatten().any(|other| same(other) || other.position.is_some() && mine.position.is_some())
+    // The dictionary's value is all of a field of which an experiment's text is a part.
+    let sent = mine.raw.as_deref().unwrap_or(&mine.value);
+    let is_part = matches!(mine.kind, Kind::VisitedUrl | Kind::SearchQuery | Kind::FolderOpen | Kind::Music)
+        && mine.form.is_none();
+    let holds = |other: &Candidate| is_part && other.kind == mine.kind && other.value.contains(sent);
+    here.into_iter()
+        .flatten()
+        .any(|other| same(other) || holds(other) || other.position.is_some() && mine.position.is_some())
         || spotted.iter().enumerate().any(|(other_index, other)| {
             // Two named places of one layer never stand for each other: that is most pairs, and no text is compared.
             (spot.loose || other.candidate.place.node != mine.place.node)

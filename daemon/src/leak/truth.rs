@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Error;
+use super::{Error, Kind};
 
 /// The keys a truth file may have besides `lat`, `lon` and `packages`; `data/identifiers.toml` says what each is.
 pub(crate) const KEYS: &[&str] = &[
@@ -42,8 +42,19 @@ pub struct Truth {
     pub position: Option<(f64, f64)>,
     /// The packages installed.
     pub packages: Vec<String>,
+    /// What `telltale try` handed out and now waits for.
+    pub canaries: Vec<Canary>,
     /// What could not be used and why, each named once.
     pub warnings: Vec<String>,
+}
+
+/// A text that exists nowhere else, so that wherever it is sent it was taken from where the owner put it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// What a message that carries it says.
+    pub kind: Kind,
+    /// `example.com/otter-brass-73`, `copper lantern meadow`: words of ASCII.
+    pub text: String,
 }
 
 impl Truth {

@@ -4,7 +4,7 @@
 //!
 //! - none or `finding`: an alert as `--json` writes it, or an evidence record (which carries the same fields),
 //! - `coverage`: `app`, `label`, `read`, `unread` (bytes), `why` (a text, or texts, or reason → bytes),
-//! - `try`: `place`, `what`, `verdict`, `app`, `host`, `via`.
+//! - `try`: `trial`, `place`, `what`, `verdict`, `app`, `host`, `via`, `why`.
 
 use serde_json::{Map, Value};
 
@@ -135,14 +135,25 @@ pub struct Coverage {
 /// The owner's own experiment.
 #[derive(Debug, Clone, Default)]
 pub struct Trial {
+    /// Which one it belongs to.
+    pub trial: String,
     /// Where he put the thing: `private tab`.
     pub place: String,
     /// What he put there: `address`, `search phrase`, …
     pub what: String,
     /// `sent`, `not seen`, `not readable there`.
     pub verdict: String,
-    /// To whom and how, when sent.
+    /// To whom and how, when sent; else why not.
     pub how: String,
+}
+
+impl Trial {
+    /// Whether what `new` says stands for what this said: a later verdict for an earlier one, what was sent for "not seen",
+    /// a way once.
+    fn is_replaced_by(&self, new: &Trial) -> bool {
+        let same = !self.trial.is_empty() && self.trial == new.trial && self.what == new.what;
+        same && (self.verdict != "sent" || self.how == new.how)
+    }
 }
 
 /// Everything a report is made of.
@@ -195,19 +206,21 @@ impl Input {
                 self.coverage.push(row);
             }
             "try" => {
-                let how = [("", "app"), ("to ", "host"), ("as ", "via")];
+                let sent = text("verdict") == "sent";
+                let how = [("by ", "app"), ("to ", "host"), ("as ", "via"), ("", "why")];
                 let how = how.map(|(word, key)| (word, text(key)));
-                let how = how
-                    .iter()
-                    .filter(|(_, value)| !value.is_empty())
-                    .map(|(word, value)| format!("{word}{value}"));
-                let how = how.collect::<Vec<_>>().join(" ");
-                self.trials.push(Trial {
-                    place: text("place"),
-                    what: text("what"),
-                    verdict: text("verdict"),
-                    how,
+                let how = how.iter().filter(|(_, value)| !value.is_empty()).map(|(word, value)| {
+                    if word.is_empty() && sent { format!("({value})") } else { format!("{word}{value}") }
                 });
+                let how = how.collect::<Vec<_>>().join(" ");
+                let (trial, what, verdict) = (text("trial"), text("what"), text("verdict"));
+                let new = Trial { trial, place: text("place"), what, verdict, how };
+                let is_old =
+                    |old: &Trial| old.trial == new.trial && old.what == new.what && old.verdict == "sent";
+                if new.trial.is_empty() || new.verdict == "sent" || !self.trials.iter().any(is_old) {
+                    self.trials.retain(|old| !old.is_replaced_by(&new));
+                    self.trials.push(new);
+                }
             }
             // The store's own book-keeping: no finding, nothing odd.
             "message" | "forgotten" | "start" => {}
@@ -298,7 +311,7 @@ mod tests {
         assert_eq!((input.findings[0].get("kind"), input.findings[0].app()), ("music", "Music"));
         assert_eq!((input.findings[1].get("port"), input.findings[1].severity()), ("443", Severity::W));
         assert_eq!(input.coverage[0].why, ["quic (7 B)"]);
-        assert_eq!(input.trials[0].how, "b to h");
+        assert_eq!(input.trials[0].how, "by b to h");
         assert_eq!(input.odd_lines, 3);
     }
 
@@ -307,6 +320,28 @@ mod tests {
         assert_eq!(clean("a\u{202e}b\nc\u{7f}d\u{200b}"), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}");
         let long = clean(&"é".repeat(3000));
         assert!(long.len() <= LONGEST + 3 && long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_later_verdict_stands_for_an_earlier_one() {
+        let line = |what: &str, verdict: &str, host: &str| {
+            format!(
+                r#"{{"type":"try","trial":"t","what":"{what}","verdict":"{verdict}","app":"b","host":"{host}"}}"#
+            )
+        };
+        let lines = [
+            line("address", "not seen", ""),
+            line("address", "sent", "h"),
+            line("address", "sent", "h"),
+            line("address", "sent", "i"),
+            line("address", "not seen", ""),
+            line("song title", "not readable there", ""),
+            line("song title", "not seen", ""),
+        ];
+        let input = input(&lines.each_ref().map(String::as_str));
+        let told: Vec<_> =
+            input.trials.iter().map(|trial| (trial.verdict.as_str(), trial.how.as_str())).collect();
+        assert_eq!(told, [("sent", "by b to h"), ("sent", "by b to i"), ("not seen", "by b")]);
     }
 
     #[test]

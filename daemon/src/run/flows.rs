@@ -10,6 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use super::trials::Trials;
 use crate::{
     alert::{Alert, sink::Sink},
     app::{App, AppTable},
@@ -31,6 +32,7 @@ pub(super) struct Flows {
     sinks: Vec<Box<dyn Sink>>,
     sockets: Option<SocketQuery>,
     seen: Sockets,
+    trials: Option<Trials>,
     /// The first failure to write an alert.
     failed: Option<io::Error>,
 }
@@ -47,7 +49,17 @@ impl Flows {
         // Without sock_diag peers stay unknown; the host name is what counts.
         let sockets = SocketQuery::open().ok();
         let seen = Sockets::new();
-        Flows { pipeline, apps, open: HashMap::new(), active: Vec::new(), sinks, sockets, seen, failed: None }
+        Flows {
+            pipeline,
+            apps,
+            open: HashMap::new(),
+            active: Vec::new(),
+            sinks,
+            sockets,
+            seen,
+            trials: None,
+            failed: None,
+        }
     }
 
     /// Reads the list of packages if it has changed; a sentence when it cannot be used.
@@ -58,6 +70,22 @@ impl Flows {
     /// Adds labels and roles of apps, in the format of `data/packages.toml`.
     pub(super) fn add_known_apps(&mut self, text: &str) -> Result<usize, String> {
         self.apps.table.add_known(text)
+    }
+
+    /// Lets the owner make experiments.
+    pub(super) fn set_trials(&mut self, trials: Trials) {
+        self.trials = Some(trials);
+    }
+
+    /// Looks whether the owner began an experiment or asks for its verdict; a sentence for him.
+    pub(super) fn look_at_trial(&mut self) -> Option<String> {
+        let trials = self.trials.as_mut()?;
+        let was_open = trials.is_open();
+        let news = trials.look(&mut self.pipeline.settings().detector, self.seen.unread(), now_ms());
+        if !was_open && trials.is_open() {
+            self.seen.forget_ended();
+        }
+        news
     }
 
     /// What the pipeline works by.
@@ -80,6 +108,9 @@ impl Flows {
     }
 
     fn tell(&mut self, alerts: &[Alert]) {
+        if let Some(trials) = &mut self.trials {
+            trials.see(alerts, now_ms());
+        }
         for alert in alerts {
             for sink in &mut self.sinks {
                 if let Err(error) = sink.alert(alert) {
@@ -87,6 +118,16 @@ impl Flows {
                 }
             }
         }
+    }
+
+    /// What this flow sends can be read. `fd` is its descriptor the first time.
+    fn was_read(&mut self, connection: ConnectionId, flow: FlowId, fd: Option<u32>, ktime: u64) {
+        let Some(trials) = &mut self.trials else { return };
+        let Some(flow) = self.pipeline.flow(flow) else { return };
+        if connection.socket().is_none() && (fd.is_some() || trials.is_open()) {
+            self.seen.is_read(connection.tgid, fd, flow.host.as_deref(), ktime);
+        }
+        trials.readable(&flow.app);
     }
 
     fn flow(&mut self, connection: ConnectionId, event: &Event) -> FlowId {
@@ -158,7 +199,9 @@ impl stream::Sink for Flows {
                 }
             }
             Step::Chunk(chunk) => {
+                let fd = self.open.get(&connection).and_then(|open| u32::try_from(open.fd?).ok());
                 self.find_peer(connection);
+                self.was_read(connection, flow, fd, event.ktime);
                 let alerts = self.pipeline.push(flow, chunk, now);
                 self.tell(&alerts);
                 if !self.active.contains(&flow) {

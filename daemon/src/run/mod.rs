@@ -9,6 +9,7 @@ mod host_log;
 mod knowledge;
 mod losses;
 mod settings;
+mod trials;
 
 use std::{
     fs,
@@ -40,12 +41,14 @@ use crate::{
     place::ip::{self, IpData},
     store,
     stream::{Limits, Order},
+    trial,
 };
 use files::Files;
 use flows::Flows;
 use knowledge::Knowledge;
 use losses::Losses;
 use settings::{ConfigFile, Look};
+use trials::Trials;
 
 /// Why nothing is watched.
 #[derive(Debug, Error)]
@@ -135,12 +138,19 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     settings.observer = evidence.clone().map(|evidence| Box::new(evidence) as _);
 
     let packages = options.sysroot.join("data/system/packages.list");
-    let files = Files::watch(&[config_file.path(), &packages]);
+    let asked = store.map(|store| store.join(trial::ASKED_FILE));
+    let mut waited_for = vec![config_file.path(), &packages];
+    waited_for.extend(asked.as_deref());
+    let files = Files::watch(&waited_for);
     let mut flows = Flows::new(Pipeline::new(settings), packages, sinks(options.json));
     if let Some(Err(why)) = known.packages.map(|text| flows.add_known_apps(&text)) {
         notes.push(format!("packages.toml is not used: {why}"));
     }
     notes.extend(flows.refresh_apps());
+    if let Some(store) = store {
+        flows.set_trials(Trials::new(store, truth, evidence.clone()));
+        notes.extend(flows.look_at_trial());
+    }
 
     let attach = options.attach.map(|attach| match attach {
         Attach::Perf => AttachPath::Perf,
@@ -164,6 +174,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         reconsider(&mut config_file, options, key, flows);
         if let Some(complaint) = flows.refresh_apps() {
             say(Severity::Warn, &complaint);
+        }
+        if let Some(news) = flows.look_at_trial() {
+            say(Severity::Info, &news);
         }
         if kept.elapsed() >= KEEP {
             kept = Instant::now();

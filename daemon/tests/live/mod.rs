@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -41,18 +42,8 @@ impl Library {
 
     fn client(&self) -> &'static Path {
         static CLIENTS: OnceLock<[PathBuf; 2]> = OnceLock::new();
-        let clients = CLIENTS.get_or_init(|| {
-            let boring = folder().join("android");
-            let boring_flags = [
-                "-I/usr/include/android".to_owned(),
-                format!("-L{}", boring.display()),
-                format!("-Wl,-rpath,{}", boring.display()),
-                "-l:libssl.so.0".into(),
-                "-l:libcrypto.so.0".into(),
-            ];
-            let open_flags = ["-lssl".to_owned(), "-lcrypto".into()];
-            [compile("tls-writes-boringssl", &boring_flags), compile("tls-writes-openssl", &open_flags)]
-        });
+        let clients =
+            CLIENTS.get_or_init(|| [compile("tls-writes", "boringssl"), compile("tls-writes", "openssl")]);
         match self {
             Library::BoringSsl(_) => &clients[0],
             Library::OpenSsl(_) => &clients[1],
@@ -64,9 +55,28 @@ fn folder() -> PathBuf {
     PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH))
 }
 
-/// Compiles `ndk-build/clients/tls-writes.c`.
-fn compile(name: &str, flags: &[String]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ndk-build/clients/tls-writes.c");
+/// Compiles a client of `ndk-build/clients/` against `boringssl` or `openssl`.
+pub(crate) fn compile(client: &str, library: &str) -> PathBuf {
+    // Once in this process: a program that runs cannot be replaced.
+    static COMPILED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let name = format!("{client}-{library}");
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    compiled.entry(name).or_insert_with_key(|name| compile_anew(client, library, name)).clone()
+}
+
+fn compile_anew(client: &str, library: &str, name: &str) -> PathBuf {
+    let boring = folder().join("android");
+    let flags = match library {
+        "boringssl" => vec![
+            "-I/usr/include/android".to_owned(),
+            format!("-L{}", boring.display()),
+            format!("-Wl,-rpath,{}", boring.display()),
+            "-l:libssl.so.0".into(),
+            "-l:libcrypto.so.0".into(),
+        ],
+        _ => vec!["-lssl".to_owned(), "-lcrypto".into()],
+    };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../ndk-build/clients/{client}.c"));
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     // Under a name of its own first: another test binary may be running the old one.
     let fresh = program.with_extension(std::process::id().to_string());

@@ -235,6 +235,11 @@ fn segments(dir: &Path) -> Result<Vec<Segment>, StoreError> {
 }
 
 /// One process may write. The lock is on the folder itself and goes with the process, however it ends.
+/// Whether a running telltale writes there.
+pub fn is_in_use(dir: &Path) -> bool {
+    File::open(dir).is_ok_and(|folder| matches!(folder.try_lock(), Err(fs::TryLockError::WouldBlock)))
+}
+
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let folder = File::open(dir).map_err(failed("open", dir))?;
     folder

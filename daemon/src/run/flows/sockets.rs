@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use super::{Flows, now_ms, peer};
+use super::{super::trials::Unread, Flows, now_ms, peer};
 use crate::{
     kernel::{
         Wanted,
@@ -21,6 +21,8 @@ const CLEAR_LIMIT: u64 = 1 << 20;
 const LOOKUP_AGE: u64 = 2_000_000_000;
 /// Look-ups and sockets remembered at the most.
 const REMEMBERED: usize = 4096;
+/// Encrypted connections remembered at the most.
+const MOST_UNREAD: usize = 512;
 /// The port of DNS (RFC 1035 section 4.2).
 const DNS_PORT: u16 = 53;
 
@@ -33,6 +35,11 @@ pub(super) struct Sockets {
     /// The last name an app looked up, by uid, and when.
     lookups: HashMap<u32, (String, u64)>,
     answers: Vec<(u32, u32, Wanted)>,
+    /// Encrypted, by process and descriptor, and nobody has yet been seen handing its text to a library that is hooked.
+    unread: Vec<Encrypted>,
+    /// When the text of what goes through a descriptor was first read, by process and descriptor: a library's calls and its
+    /// socket's may be looked at in any order.
+    read: HashMap<(u32, u32), u64>,
     links: Option<(LinkSocket, Links)>,
 }
 
@@ -43,6 +50,16 @@ pub(super) struct Facts {
     pub(super) peer: Option<SocketAddr>,
     /// The name in its ClientHello.
     pub(super) server_name: Option<String>,
+}
+
+/// A connection that was seen to be encrypted.
+struct Encrypted {
+    tgid: u32,
+    fd: u32,
+    /// When that was seen, as the kernel counts.
+    ktime: u64,
+    ended: bool,
+    what: Unread,
 }
 
 struct Open {
@@ -83,6 +100,34 @@ impl Sockets {
     /// What the socket of this number says, if it was seen.
     pub(super) fn facts(&self, tgid: u32, fd: u32) -> Option<&Facts> {
         self.by_fd.get(&(tgid, fd))
+    }
+
+    /// Every connection that could not be read.
+    pub(super) fn unread(&self) -> impl Iterator<Item = Unread> {
+        self.unread.iter().map(|one| one.what.clone())
+    }
+
+    /// Leaves out those that are over.
+    pub(super) fn forget_ended(&mut self) {
+        self.unread.retain(|one| !one.ended);
+    }
+
+    /// The text of a connection is read before it is encrypted: of the one on this descriptor, and of those to this host
+    /// where a program moves the bytes itself.
+    pub(super) fn is_read(&mut self, tgid: u32, fd: Option<u32>, host: Option<&str>, ktime: u64) {
+        let mine = |one: &Encrypted| one.tgid == tgid && one.ktime <= ktime;
+        if let Some(fd) = fd {
+            if self.read.len() >= REMEMBERED {
+                self.read.clear();
+            }
+            self.read.insert((tgid, fd), ktime);
+            if let Some(at) = self.unread.iter().rposition(|one| mine(one) && one.fd == fd) {
+                self.unread.remove(at);
+            }
+        }
+        if let Some(host) = host {
+            self.unread.retain(|one| !mine(one) || one.what.1 != host);
+        }
     }
 
     /// Whether an address is this machine's own.
@@ -193,7 +238,42 @@ impl Flows {
         }
         if let Some(socket) = connection.socket() {
             self.seen.by_fd.remove(&(connection.tgid, socket.fd));
+            let mine = |one: &&mut Encrypted| one.tgid == connection.tgid && one.fd == socket.fd;
+            if let Some(last) = self.seen.unread.iter_mut().rev().find(mine) {
+                last.ended = true;
+            }
         }
+    }
+
+    /// What goes out here is encrypted; unless a hooked library is seen at it, nobody can read it.
+    fn cannot_read(
+        &mut self,
+        connection: ConnectionId,
+        event: &Event,
+        name: Option<String>,
+        why: &'static str,
+    ) {
+        // Only experiments ask.
+        if self.trials.is_none() {
+            return;
+        }
+        let Some(socket) = connection.socket() else { return };
+        let Some(open) = self.seen.open.get(&connection) else { return };
+        let Some(flow) = self.pipeline.flow(open.flow) else { return };
+        let peer = || flow.peer.map_or_else(|| "an unknown host".to_owned(), |peer| peer.to_string());
+        let host = name.or_else(|| flow.host.clone()).unwrap_or_else(peer);
+        let (tgid, fd, ktime) = (connection.tgid, socket.fd, event.ktime);
+        if self.seen.read.get(&(tgid, fd)).is_some_and(|read| *read >= ktime) {
+            return;
+        }
+        let what = (flow.app.clone(), host, why);
+        if self.seen.unread.len() >= MOST_UNREAD {
+            let oldest = self.seen.unread.remove(0);
+            if let Some(trials) = &mut self.trials {
+                trials.unreadable(&oldest.what);
+            }
+        }
+        self.seen.unread.push(Encrypted { tgid, fd, ktime, ended: false, what });
     }
 
     /// Asks the kernel where a socket leads that nobody saw being connected, once.
@@ -277,7 +357,10 @@ impl Flows {
                 _ => Reading::Clear,
             };
             match open.reading {
-                Reading::Nothing => self.want(connection, Wanted::Bytes(0)),
+                Reading::Nothing => {
+                    self.want(connection, Wanted::Bytes(0));
+                    self.cannot_read(connection, event, None, "encrypted before it was watched");
+                }
                 Reading::Clear => self.want(connection, Wanted::Bytes(CLEAR_LIMIT)),
                 _ => {}
             }
@@ -305,6 +388,7 @@ impl Flows {
                 return;
             }
             Reading::Clear => {
+                self.was_read(connection, flow, None, event.ktime);
                 let now = now_ms();
                 let mut alerts = self.pipeline.push(flow, chunk, now);
                 if datagram {
@@ -319,8 +403,17 @@ impl Flows {
         if matches!(hello, Parsed::NeedMore) && !matches!(chunk, Chunk::Gap(_)) {
             return;
         }
+        let why = match open.reading {
+            Reading::Initial(_) => "QUIC",
+            _ => "TLS of its own",
+        };
         open.reading = Reading::Nothing;
         self.want(connection, Wanted::Bytes(0));
+        let name = match &hello {
+            Parsed::Complete(hello) => hello.server_name.clone(),
+            _ => None,
+        };
+        self.cannot_read(connection, event, name, why);
         let (Parsed::Complete(hello), Some(socket)) = (hello, connection.socket()) else { return };
         let facts = self.seen.by_fd.entry((connection.tgid, socket.fd)).or_default();
         facts.server_name = hello.server_name;

@@ -1,0 +1,269 @@
+//! `telltale try`, for real: apps with uids of their own get what was handed out and send it on, through Android's BoringSSL,
+//! through TLS of their own, and sealed by a cipher of their own; the verdicts must be right.
+//!
+//! Needs what `live_tls.rs` needs, and python3; else the test says `skipped: REASON`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code)]
+mod live;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use live::{Library, compile, session, until, ways};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+/// The outside of TLS: a ClientHello without extensions, then a record of 64 bytes.
+const OWN_TLS: &str = "import socket, sys, os\n\
+    os.setuid(int(sys.argv[2]))\n\
+    s = socket.socket()\n\
+    s.connect(('127.0.0.1', int(sys.argv[1])))\n\
+    hello = bytes.fromhex('0303') + bytes(32) + bytes.fromhex('00000213010100')\n\
+    hello = b'\\x01' + len(hello).to_bytes(3, 'big') + hello\n\
+    s.sendall(b'\\x16\\x03\\x01' + len(hello).to_bytes(2, 'big') + hello)\n\
+    s.sendall(b'\\x17\\x03\\x03\\x00\\x40' + bytes(64))\n\
+    s.close()\n";
+
+/// A child that does not outlive the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The other end, with its port.
+struct Collector {
+    /// It ends when this closes.
+    _input: ChildStdin,
+    _program: Program,
+    port: String,
+}
+
+impl Collector {
+    fn start() -> Collector {
+        let mut child = Command::new(compile("tls-collector", "openssl"))
+            .arg("127.0.0.1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        thread::spawn(move || output.read_to_string(&mut String::new()));
+        let port = line.trim().strip_prefix("port=").unwrap().to_owned();
+        Collector { _input: child.stdin.take().unwrap(), _program: Program(child), port }
+    }
+}
+
+/// A phone's root on which three apps are installed, and their uids: different in each run, because other runs of this test
+/// may send at the same time.
+struct Phone {
+    root: tempfile::TempDir,
+    browser: u32,
+    files: u32,
+    music: u32,
+}
+
+impl Phone {
+    fn new() -> Phone {
+        let root = tempfile::tempdir().unwrap();
+        let browser = 10_000 + std::process::id() % 2_900 * 3;
+        let (files, music) = (browser + 1, browser + 2);
+        fs::create_dir_all(root.path().join("data/system")).unwrap();
+        let list = [
+            ("com.mi.globalbrowser.mini", browser),
+            ("com.mi.android.globalFileexplorer", files),
+            ("com.miui.player", music),
+        ];
+        let list = list.map(|(name, uid)| format!("{name} {uid} 0 /data/user/0/{name} default none\n"));
+        fs::write(root.path().join("data/system/packages.list"), list.concat()).unwrap();
+        Phone { root, browser, files, music }
+    }
+
+    fn watch_options(&self, library: &Library) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        let (root, library) = (path(self.root.path()), path(library.path()));
+        ["--loopback", "--sysroot", &root, "--lib", &library].map(str::to_owned).to_vec()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.root.path().join("store")
+    }
+
+    /// Sends a request through BoringSSL, as an app does.
+    fn send(&self, collector: &Collector, uid: u32, host: &str, request: &str) {
+        let mut client = Command::new(compile("tls-client", "boringssl"))
+            .args(["--connect", &format!("127.0.0.1:{}", collector.port), "--host", host, "--file", "-"])
+            .args(["--uid", &uid.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        client.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
+        assert!(client.wait().unwrap().success());
+    }
+}
+
+fn post(host: &str, body: &str) -> String {
+    format!("POST /collect HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A running `telltale try --json`, and what it handed out.
+struct Try {
+    program: Program,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    texts: BTreeMap<String, String>,
+}
+
+impl Try {
+    fn start(phone: &Phone, library: &Library) -> Try {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_telltale"))
+            .args(["try", "--json", "--store"])
+            .arg(phone.store())
+            .arg("--")
+            .args(phone.watch_options(library))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let program = Program(child);
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let handed_out: Value = serde_json::from_str(&line).unwrap();
+        let texts = serde_json::from_value(handed_out["texts"].clone()).unwrap();
+        Try { program, input, output, texts }
+    }
+
+    /// Waits until something was seen being sent, asks for the verdicts and gives them by what was handed out.
+    fn verdicts(mut self, phone: &Phone) -> Vec<(String, Value)> {
+        let answer = phone.store().join("try-seen.json");
+        let sent = || fs::read_to_string(&answer).is_ok_and(|text| text.contains("\"sent\""));
+        assert!(until(Duration::from_secs(60), sent), "nothing was seen being sent");
+        self.input.write_all(b"\n\n").unwrap();
+        let mut text = String::new();
+        self.output.read_to_string(&mut text).unwrap();
+        assert!(self.program.0.wait().unwrap().success());
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .map(|record| (record["what"].as_str().unwrap().to_owned(), record))
+            .collect()
+    }
+}
+
+fn verdict<'r>(records: &'r [(String, Value)], what: &str) -> &'r Value {
+    let found: Vec<_> = records.iter().filter(|(name, _)| name == what).collect();
+    let [(_, record)] = found[..] else { panic!("{what}: {records:?}") };
+    record
+}
+
+/// BoringSSL, where this machine can hook it.
+fn library() -> Option<Library> {
+    let (way, library) = ways().into_iter().find(|(_, library)| !library.has_write_ex())?;
+    session(way, &library)?.stop().unwrap();
+    Some(library)
+}
+
+#[test]
+fn sent_not_readable_and_not_seen() {
+    let Some(library) = library() else { return };
+    let (phone, collector) = (Phone::new(), Collector::start());
+    let trial = Try::start(&phone, &library);
+    let (address, song) = (&trial.texts["address"], &trial.texts["song title"]);
+
+    // The file manager: through TLS of its own. The text inside is nobody's to see, so there is none.
+    let arguments = [collector.port.clone(), phone.files.to_string()];
+    let sent = Command::new("python3").args(["-c", OWN_TLS]).args(arguments).status();
+    assert!(sent.unwrap().success());
+
+    // The music player: through BoringSSL, but sealed before that.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut key = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let sealed: Vec<u8> = song.bytes().cycle().take(900).map(|byte| byte ^ key()).collect();
+    let sealed = post("log.music.example", &STANDARD.encode(sealed));
+    phone.send(&collector, phone.music, "log.music.example", &sealed);
+
+    // The browser: the page itself, and a report on it to somebody else.
+    let path = address.trim_start_matches("example.com");
+    let page = format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    phone.send(&collector, phone.browser, "example.com", &page);
+    let report = STANDARD.encode(format!("{{\"event\":\"page\",\"url\":\"https://{address}\"}}"));
+    let report = post("reports.example", &format!("data={}", report.replace('=', "%3D").replace('+', "%2B")));
+    phone.send(&collector, phone.browser, "reports.example", &report);
+
+    let records = trial.verdicts(&phone);
+    let sent = verdict(&records, "address");
+    let told = [&sent["verdict"], &sent["host"], &sent["app"]];
+    assert_eq!(told, ["sent", "reports.example", "Mint Browser"], "{sent}");
+    assert!(sent["via"].as_str().unwrap().starts_with("tls>http1>"), "{sent}");
+    let phrase = verdict(&records, "search phrase");
+    assert_eq!(phrase["verdict"], "not seen", "{phrase}");
+    for (what, why) in [("folder name", "TLS of its own"), ("song title", "own cipher")] {
+        let record = verdict(&records, what);
+        assert_eq!(record["verdict"], "not readable there", "{record}");
+        assert!(record["why"].as_str().unwrap().contains(why), "{record}");
+    }
+    // Nobody watches any more.
+    assert!(!phone.store().join("try.json").exists());
+}
+
+#[test]
+fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
+    let Some(library) = library() else { return };
+    let (phone, collector) = (Phone::new(), Collector::start());
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_telltale"))
+        .args(["run", "--store"])
+        .arg(phone.store())
+        .args(phone.watch_options(&library))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(daemon.stderr.take().unwrap());
+    let mut daemon = Program(daemon);
+    said.read_line(&mut String::new()).unwrap();
+    thread::spawn(move || said.read_to_string(&mut String::new()));
+
+    let trial = Try::start(&phone, &library);
+    let phrase = trial.texts["search phrase"].replace(' ', "+");
+    let report = post("reports.example", &format!("{{\"q\":\"{phrase}\"}}"));
+    phone.send(&collector, phone.browser, "reports.example", &report);
+    let records = trial.verdicts(&phone);
+    assert_eq!(verdict(&records, "search phrase")["verdict"], "sent");
+    // It is watched for a day more.
+    assert!(phone.store().join("try.json").exists());
+
+    kill(Pid::from_raw(daemon.0.id() as i32), Signal::SIGTERM).unwrap();
+    let ended = || daemon.0.try_wait().unwrap().is_some();
+    assert!(until(Duration::from_secs(30), ended), "it does not end");
+    let evidence = phone.store().join("evidence");
+    let telltale = |command: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_telltale")).args(command).arg(&evidence).output().unwrap();
+        assert!(output.status.success(), "{command:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let page = telltale(&["report", "--evidence"]);
+    assert!(page.contains("Your experiments") && page.contains("reports.example"));
+    telltale(&["verify"]);
+}
