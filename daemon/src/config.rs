@@ -30,6 +30,10 @@ pub struct Config {
     pub loopback: bool,
     /// Android users whose messages are looked at.
     pub users: Vec<u32>,
+    /// Packages whose own encryption is looked into besides those of `data/sealed.toml`.
+    pub unseal: Vec<String>,
+    /// Packages whose own encryption is never looked into.
+    pub never_unseal: Vec<String>,
     /// Lines in an hour, 0 for no limit.
     pub lines_per_hour: u32,
     /// KiB of one connection that are read at once.
@@ -116,6 +120,8 @@ impl Default for Config {
             libraries: Vec::new(),
             loopback: false,
             users: vec![0],
+            unseal: Vec::new(),
+            never_unseal: Vec::new(),
             lines_per_hour: 60,
             capture_burst: 1024,
             capture_per_second: 256,
@@ -194,6 +200,8 @@ mod tests {
             libraries: _,
             loopback: _,
             users: _,
+            unseal: _,
+            never_unseal: _,
             lines_per_hour: _,
             capture_burst: _,
             capture_per_second: _,
@@ -206,6 +214,8 @@ mod tests {
             "libraries",
             "loopback",
             "users",
+            "unseal",
+            "never_unseal",
             "lines_per_hour",
             "capture_burst",
             "capture_per_second",

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     error::KernelError,
-    sys::{PerfAttr, perf, perf_enable, perf_event_open, perf_set_bpf},
+    sys::{PerfAttr, perf, perf_enable, perf_event_open, perf_event_open_in, perf_set_bpf},
     tracefs::{Entry, Tracefs},
 };
 
@@ -55,6 +55,14 @@ pub(super) struct Hook {
     entry: Option<Entry>,
 }
 
+/// A place in a file that programs are hung on in single processes. Give it back to [`Attacher::remove`].
+#[derive(Debug)]
+pub(super) struct Spot {
+    offset: u64,
+    at_return: bool,
+    anchor: Option<Hook>,
+}
+
 const PMU: &str = "/sys/bus/event_source/devices/uprobe";
 
 impl Attacher {
@@ -98,43 +106,69 @@ impl Attacher {
     ) -> Result<Hook, KernelError> {
         match self {
             Attacher::Perf { pmu, return_bit, cpu } => {
-                let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
-                    .map_err(|source| KernelError::Call { call: "uprobe path", source: source.into() })?;
-                let attr = PerfAttr {
-                    kind: *pmu,
-                    config: if at_return { *return_bit } else { 0 },
-                    config1: path.as_ptr() as u64,
-                    config2: offset,
-                    ..PerfAttr::default()
-                };
-                // The kernel copies the path during the call, for which `path` lives.
-                let event = perf_event_open(&attr, *cpu)
-                    .map_err(KernelError::call("perf_event_open of a uprobe (CONFIG_UPROBE_EVENTS)"))?;
+                let cpu = *cpu;
+                let event =
+                    pmu_event(*pmu, *return_bit, file, offset, at_return, |attr| perf_event_open(attr, cpu))?;
                 start(event.as_fd(), program)?;
                 Ok(Hook { event, entry: None })
             }
             Attacher::Tracefs { tracefs, cpu } => {
-                let entry = tracefs.add(file, offset, at_return)?;
-                let attr = PerfAttr {
-                    kind: perf::TYPE_TRACEPOINT,
-                    config: entry.id,
-                    sample_type: perf::SAMPLE_RAW,
-                    sample_period: 1,
-                    ..PerfAttr::default()
-                };
-                let attached = perf_event_open(&attr, *cpu)
-                    .map_err(KernelError::call("perf_event_open of a uprobe event"))
-                    .and_then(|event| start(event.as_fd(), program).map(|()| event));
-                match attached {
-                    Ok(event) => Ok(Hook { event, entry: Some(entry) }),
-                    Err(error) => {
-                        // By now the perf descriptor is closed; the error to tell is the first one.
-                        let _ = tracefs.remove(&entry);
-                        Err(error)
-                    }
-                }
+                let cpu = *cpu;
+                entry_hook(tracefs, file, offset, at_return, program, |attr| perf_event_open(attr, cpu))
             }
         }
+    }
+
+    /// Prepares to run `program` at an instruction, or at a function's return, in single processes: see [`Attacher::attach_in`].
+    pub(super) fn spot(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        at_return: bool,
+        program: BorrowedFd<'_>,
+    ) -> Result<Spot, KernelError> {
+        let anchor = match self {
+            Attacher::Perf { .. } => None,
+            // A program hangs on an entry once, for all processes whose events are opened on it. The event that holds it there
+            // is one of our own process, which never comes by: no instruction is touched for its sake.
+            Attacher::Tracefs { tracefs, .. } => {
+                Some(entry_hook(tracefs, file, offset, at_return, program, |attr| {
+                    perf_event_open_in(attr, std::process::id())
+                })?)
+            }
+        };
+        Ok(Spot { offset, at_return, anchor })
+    }
+
+    /// Runs the spot's program when threads of one process come by; the instructions of all others stay as they are.
+    pub(super) fn attach_in(
+        &self,
+        process: u32,
+        file: BorrowedFd<'_>,
+        spot: &Spot,
+        program: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, KernelError> {
+        match (self, spot.anchor.as_ref().and_then(|anchor| anchor.entry.as_ref())) {
+            (Attacher::Perf { pmu, return_bit, .. }, _) => {
+                let event = pmu_event(*pmu, *return_bit, file, spot.offset, spot.at_return, |attr| {
+                    perf_event_open_in(attr, process)
+                })?;
+                start(event.as_fd(), program)?;
+                Ok(event)
+            }
+            (Attacher::Tracefs { .. }, Some(entry)) => {
+                let event = perf_event_open_in(&entry_attr(entry), process)
+                    .map_err(KernelError::call("perf_event_open of a uprobe event in a process"))?;
+                perf_enable(event.as_fd()).map_err(KernelError::call("ioctl(PERF_EVENT_IOC_ENABLE)"))?;
+                Ok(event)
+            }
+            (Attacher::Tracefs { .. }, None) => Err(KernelError::NoTracefs),
+        }
+    }
+
+    /// Takes a spot away. The events of all processes on it must be closed before.
+    pub(super) fn remove(&self, spot: Spot) -> Result<(), KernelError> {
+        spot.anchor.map_or(Ok(()), |anchor| self.detach(anchor))
     }
 
     /// Takes a hook off and leaves nothing of it behind.
@@ -146,6 +180,61 @@ impl Attacher {
             (Attacher::Tracefs { tracefs, .. }, Some(entry)) => tracefs.remove(&entry),
             _ => Ok(()),
         }
+    }
+}
+
+/// An event of perf's uprobe PMU, opened by `open`.
+fn pmu_event(
+    pmu: u32,
+    return_bit: u64,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    at_return: bool,
+    open: impl FnOnce(&PerfAttr) -> io::Result<OwnedFd>,
+) -> Result<OwnedFd, KernelError> {
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .map_err(|source| KernelError::Call { call: "uprobe path", source: source.into() })?;
+    let attr = PerfAttr {
+        kind: pmu,
+        config: if at_return { return_bit } else { 0 },
+        config1: path.as_ptr() as u64,
+        config2: offset,
+        ..PerfAttr::default()
+    };
+    // The kernel copies the path during the call, for which `path` lives.
+    open(&attr).map_err(KernelError::call("perf_event_open of a uprobe (CONFIG_UPROBE_EVENTS)"))
+}
+
+/// A new entry of tracefs with a program on it, held by an event that `open` opens.
+fn entry_hook(
+    tracefs: &mut Tracefs,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    at_return: bool,
+    program: BorrowedFd<'_>,
+    open: impl FnOnce(&PerfAttr) -> io::Result<OwnedFd>,
+) -> Result<Hook, KernelError> {
+    let entry = tracefs.add(file, offset, at_return)?;
+    let attached = open(&entry_attr(&entry))
+        .map_err(KernelError::call("perf_event_open of a uprobe event"))
+        .and_then(|event| start(event.as_fd(), program).map(|()| event));
+    match attached {
+        Ok(event) => Ok(Hook { event, entry: Some(entry) }),
+        Err(error) => {
+            // By now the perf descriptor is closed; the error to tell is the first one.
+            let _ = tracefs.remove(&entry);
+            Err(error)
+        }
+    }
+}
+
+fn entry_attr(entry: &Entry) -> PerfAttr {
+    PerfAttr {
+        kind: perf::TYPE_TRACEPOINT,
+        config: entry.id,
+        sample_type: perf::SAMPLE_RAW,
+        sample_period: 1,
+        ..PerfAttr::default()
     }
 }
 

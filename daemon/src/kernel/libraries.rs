@@ -95,6 +95,14 @@ pub(super) fn mapped_by() -> Vec<(Mapping, usize)> {
     mappings
 }
 
+/// The executable file mappings of one process, each file once.
+pub(super) fn mapped_in(pid: u32) -> Vec<Mapping> {
+    // A process that is gone maps nothing.
+    let maps = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("maps")).unwrap_or_default();
+    let mut known = HashSet::new();
+    maps.lines().filter_map(|line| parse(pid, line)).filter(|mapping| known.insert(mapping.inode)).collect()
+}
+
 /// One line of `/proc/PID/maps` (proc_pid_maps(5)); none unless it is an executable file mapping.
 fn parse(pid: u32, line: &str) -> Option<Mapping> {
     let mut fields = line.splitn(6, ' ');

@@ -9,6 +9,7 @@
 
 mod attach;
 mod budget;
+mod ciphers;
 pub mod doctor;
 mod empty;
 mod error;
@@ -39,6 +40,7 @@ use telltale_abi::{Policy, class};
 
 pub use attach::AttachPath;
 pub use budget::Budget;
+pub use ciphers::CipherWatch;
 pub use empty::EmptyHooks;
 pub use error::KernelError;
 pub use mapped_file::MappedFile;
@@ -47,6 +49,7 @@ pub use tls_files::{TlsFile, TlsState};
 
 use crate::record::{ConnectionId, Ended, Event};
 use attach::{Attacher, Hook, TracepointHook, attach_raw_syscalls};
+use ciphers::Ciphers;
 use libraries::{Mapping, Seen};
 use program::Programs;
 use ring::{Ring, raw_sample};
@@ -128,6 +131,10 @@ pub struct Session {
     records: u64,
     /// What hangs on `raw_syscalls`.
     sends: Vec<TracepointHook>,
+    /// Processes whose ciphers are watched.
+    ciphers: Ciphers,
+    /// Processes that have mapped something since this was last asked.
+    mappers: HashSet<u32>,
     // Last: programs are unloaded after their hooks are gone.
     programs: Programs,
 }
@@ -210,6 +217,8 @@ impl Session {
             hooked: HashSet::new(),
             unreadable: Vec::new(),
             sends: Vec::new(),
+            ciphers: Ciphers::default(),
+            mappers: HashSet::new(),
             passes: 0,
             records: 0,
             programs,
@@ -312,20 +321,26 @@ impl Session {
         let mut pass = Pass { number: self.passes, ..Pass::default() };
         for rings in &mut self.cpus {
             rings.doorbell.drain(|_, _| {});
-            rings.data.drain(|kind, body| {
+            rings.data.drain_wiping(|kind, body| {
                 // The kernel's own LOST records say nothing on 4.14; losses are attempts less records.
                 if kind != perf::RECORD_SAMPLE {
-                    return;
+                    return false;
                 }
                 pass.records = pass.records.saturating_add(1);
                 match raw_sample(body).map(Event::parse) {
-                    Some(Ok(event)) => sink(pass.number, event),
+                    Some(Ok(event)) => {
+                        // What an app encrypts may be none of our business: no copy of it stays in the ring.
+                        let wipe = event.is_cipher();
+                        sink(pass.number, event);
+                        return wipe;
+                    }
                     Some(Err(error)) => {
                         pass.malformed = pass.malformed.saturating_add(1);
                         log::debug!("record dropped: {error}");
                     }
                     None => pass.malformed = pass.malformed.saturating_add(1),
                 }
+                false
             });
         }
         self.records = self.records.saturating_add(pass.records);
@@ -370,6 +385,7 @@ impl Session {
         let mut mappings = Vec::new();
         if let Some(watch) = &mut self.watch {
             watch.drain(|mapping, generation| {
+                self.mappers.insert(mapping.pid);
                 // Look at the name and the inode first: most mappings are of files known long since.
                 if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping.inode, Some(generation))
                 {
@@ -383,6 +399,24 @@ impl Session {
         self.libraries.len().saturating_sub(before)
     }
 
+    /// Processes that have mapped a file since this was last asked: new ones, and known ones with something new.
+    pub fn take_mappers(&mut self) -> HashSet<u32> {
+        std::mem::take(&mut self.mappers)
+    }
+
+    /// Watches what a process encrypts, from now on. Asked again, it looks for libraries that were mapped since.
+    ///
+    /// # Errors
+    /// The kernel refused a program or a hook; then nothing of this process is watched.
+    pub fn watch_ciphers(&mut self, process: u32) -> Result<CipherWatch, KernelError> {
+        self.ciphers.watch(process, &mut self.programs, &mut self.attacher)
+    }
+
+    /// Stops watching what a process encrypts, also when it is gone.
+    pub fn unwatch_ciphers(&mut self, process: u32) {
+        self.ciphers.unwatch(process);
+    }
+
     /// Takes all hooks off, and returns the first error; what it is about may be left in `uprobe_events`.
     ///
     /// # Errors
@@ -392,8 +426,8 @@ impl Session {
     }
 
     fn unhook(&mut self) -> Result<(), KernelError> {
-        let mut result = Ok(());
         self.sends.clear();
+        let mut result = self.ciphers.stop(&self.attacher);
         for library in self.libraries.drain(..) {
             // Last hooked, first off: entries before returns.
             for hook in library.hooks.into_iter().rev() {

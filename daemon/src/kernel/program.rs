@@ -34,6 +34,21 @@ pub(super) const UPROBES: [&str; 11] = [
     "ssl_free",
 ];
 
+/// The programs that hang on ciphers, loaded when the first app is looked into.
+pub(super) const CIPHERS: [&str; 11] = [
+    "cipher_init",
+    "cipher_init_encrypt",
+    "cipher_init_decrypt",
+    "cipher_update",
+    "cipher_encrypt",
+    "cipher_final",
+    "cipher_seal",
+    "cipher_cbc",
+    "cipher_return",
+    "tls_enter",
+    "tls_leave",
+];
+
 /// The tracepoint programs, by their function's name, and the event of `raw_syscalls` each hangs on.
 pub(super) const TRACEPOINTS: [&str; 2] = ["sys_exit", "sys_enter"];
 
@@ -50,19 +65,29 @@ pub(super) struct Programs {
     possible_cpus: usize,
 }
 
+fn load_uprobes(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), KernelError> {
+    for &name in names {
+        let program = ebpf.program_mut(name).ok_or(KernelError::Missing("programs for uprobes"))?;
+        let program: &mut UProbe =
+            program.try_into().map_err(|source| KernelError::Program { name, source })?;
+        program.load().map_err(|source| KernelError::Program { name, source })?;
+    }
+    Ok(())
+}
+
 impl Programs {
     /// Loads the maps and all programs.
     pub(super) fn load(possible_cpus: usize) -> Result<Programs, KernelError> {
         let object = EBPF_OBJECT.ok_or(KernelError::NoProgram)?;
         // No BTF: the phone has none, and a host that has some must not take another way.
         let mut ebpf = EbpfLoader::new().btf(None).load(object)?;
-        for name in UPROBES {
-            let program = ebpf.program_mut(name).ok_or(KernelError::Missing("TLS programs"))?;
-            let program: &mut UProbe =
-                program.try_into().map_err(|source| KernelError::Program { name, source })?;
-            program.load().map_err(|source| KernelError::Program { name, source })?;
-        }
+        load_uprobes(&mut ebpf, &UPROBES)?;
         Ok(Programs { ebpf, possible_cpus })
+    }
+
+    /// Loads the programs for ciphers.
+    pub(super) fn load_ciphers(&mut self) -> Result<(), KernelError> {
+        load_uprobes(&mut self.ebpf, &CIPHERS)
     }
 
     /// Loads the programs for socket sends. Without them TLS is watched all the same.

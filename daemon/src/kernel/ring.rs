@@ -3,6 +3,8 @@
 
 use std::{io, os::fd::BorrowedFd};
 
+use zeroize::Zeroize as _;
+
 use super::sys::{PerfAttr, RingMemory, attr_flag, perf, perf_enable, perf_event_open};
 
 /// Bytes of `struct perf_event_header`.
@@ -55,6 +57,14 @@ impl Ring {
 
     /// Hands every record that is there now to `sink` (type, body behind the header), and returns how many.
     pub(super) fn drain(&mut self, mut sink: impl FnMut(u32, &[u8])) -> u64 {
+        self.drain_wiping(|kind, body| {
+            sink(kind, body);
+            false
+        })
+    }
+
+    /// The same; a record for which `sink` says true is overwritten before its room is given back.
+    pub(super) fn drain_wiping(&mut self, mut sink: impl FnMut(u32, &[u8]) -> bool) -> u64 {
         let head = self.memory.head();
         let mut at = self.memory.tail();
         let mut records = 0u64;
@@ -72,7 +82,11 @@ impl Ring {
                 self.joined.extend_from_slice(rest);
                 &self.joined
             };
-            sink(kind, record.get(RECORD_HEADER..).unwrap_or_default());
+            let wipe = sink(kind, record.get(RECORD_HEADER..).unwrap_or_default());
+            if wipe {
+                self.joined.zeroize();
+                self.memory.wipe(at, size);
+            }
             records = records.saturating_add(1);
             at = at.saturating_add(size as u64);
             // Record by record, so that a writer in a hurry finds room as early as possible.

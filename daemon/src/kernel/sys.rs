@@ -10,6 +10,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use zeroize::Zeroize as _;
+
 /// `struct perf_event_attr` as of PERF_ATTR_SIZE_VER1: what every kernel since 2.6.33 takes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,15 +64,25 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 
 /// Opens a perf event of all processes on one CPU.
 pub(super) fn perf_event_open(attr: &PerfAttr, cpu: u32) -> io::Result<OwnedFd> {
+    perf_event(attr, -1, cpu as libc::c_int)
+}
+
+/// Opens a perf event of one process on every CPU.
+pub(super) fn perf_event_open_in(attr: &PerfAttr, process: u32) -> io::Result<OwnedFd> {
+    let process = libc::pid_t::try_from(process).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    perf_event(attr, process, -1)
+}
+
+fn perf_event(attr: &PerfAttr, process: libc::pid_t, cpu: libc::c_int) -> io::Result<OwnedFd> {
     let attr = PerfAttr { size: size_of::<PerfAttr>() as u32, ..*attr };
-    let (every_process, no_group) = (-1 as libc::pid_t, -1 as libc::c_int);
+    let no_group = -1 as libc::c_int;
     // SAFETY: `attr` is a valid perf_event_attr of the size it says; the kernel reads it and keeps no pointer.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
             &raw const attr,
-            every_process,
-            cpu as libc::c_int,
+            process,
+            cpu,
             no_group,
             PERF_FLAG_FD_CLOEXEC,
         )
@@ -327,6 +339,23 @@ impl RingMemory {
         // SAFETY: the rest, `len - first`, is less than the data pages hold; as above.
         let rest = unsafe { std::slice::from_raw_parts(data.as_ptr(), len - first) };
         Some((head, rest))
+    }
+
+    /// Overwrites bytes that the kernel has written and we have not yet given back.
+    pub(super) fn wipe(&mut self, from: u64, len: usize) {
+        let len = len.min(self.data_len);
+        let at = (from % self.data_len as u64) as usize;
+        let first = len.min(self.data_len - at);
+        for (at, len) in [(at, first), (0, len - first)] {
+            // SAFETY: the data pages begin behind the first page.
+            let data = unsafe { self.base.add(self.page) };
+            // SAFETY: `at` is inside the data pages.
+            let to = unsafe { data.add(at) };
+            // SAFETY: `at + len` is inside the data pages, which are mapped writable, and the kernel writes nothing between
+            // tail and head; nobody else refers to them, for `self` is borrowed alone.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) };
+            bytes.zeroize();
+        }
     }
 }
 

@@ -150,7 +150,7 @@ fn abandoned(entries: &str, start_time: impl Fn(u32) -> Option<u64>) -> Vec<&str
 }
 
 /// When a process was started, in clock ticks since boot; none when there is no such process.
-fn start_time(pid: u32) -> Option<u64> {
+pub(super) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
     // The second field may hold blanks and parentheses; field 3 follows the last parenthesis.
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()

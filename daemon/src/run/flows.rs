@@ -88,6 +88,11 @@ impl Flows {
         news
     }
 
+    /// The app behind a process.
+    pub(super) fn app(&self, uid: u32, pid: u32) -> App {
+        self.apps.of(uid, pid)
+    }
+
     /// What the pipeline works by.
     pub(super) fn settings(&mut self) -> &mut Settings {
         self.pipeline.settings()

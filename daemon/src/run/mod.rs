@@ -3,6 +3,7 @@
 //! While records come, the rings are read every millisecond or so. When nothing has come for a few passes the daemon says
 //! that it sleeps, looks once more after a moment, and then waits without any timer until the doorbell rings.
 
+mod ciphers;
 mod files;
 mod flows;
 mod host_log;
@@ -35,14 +36,17 @@ use crate::{
         sink::{self, Json, Sink, is_reader_gone},
     },
     cli::{self, Attach, RunOptions},
+    config::Config,
     kernel::{AttachPath, KernelError, MappedFile, Options, Session},
     leak::{self, Detector, Severity, Truth},
     pipeline::{AddressBytes, Addresses, Pipeline, Settings},
     place::ip::{self, IpData},
+    sealed::{self, Sealed},
     store,
     stream::{Limits, Order},
     trial,
 };
+use ciphers::Ciphers;
 use files::Files;
 use flows::Flows;
 use knowledge::Knowledge;
@@ -124,6 +128,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     settings.loopback = options.loopback || config.loopback;
     settings.users = config.users.clone();
     settings.alerts = config.policy(key);
+    settings.sealed = Sealed::new(unsealing(&config));
     match addresses() {
         Ok(addresses) => settings.addresses = addresses,
         Err(why) => notes.push(why),
@@ -272,6 +277,11 @@ fn keep(store: Option<&Path>, flows: &mut Flows) {
     }
 }
 
+/// Whose own encryption is looked into.
+fn unsealing(config: &Config) -> sealed::Policy {
+    sealed::Policy::built_in().with(&config.unseal, &config.never_unseal)
+}
+
 /// Looks whether the configuration has changed, and goes by it from now on.
 fn reconsider(file: &mut ConfigFile, options: &RunOptions, key: [u8; 16], flows: &mut Flows) {
     match file.look() {
@@ -282,6 +292,7 @@ fn reconsider(file: &mut ConfigFile, options: &RunOptions, key: [u8; 16], flows:
             settings.loopback = options.loopback || config.loopback;
             settings.users = config.users.clone();
             settings.alerts = config.policy(key);
+            settings.sealed.set_policy(unsealing(&config));
             if logd::is_started() {
                 log::set_max_level(config.log_level.filter());
             }
@@ -340,6 +351,7 @@ fn watch(
     let mut epoll = wait_on(session, sources)?;
     let mut losses = Losses::new(SystemTime::now());
     let mut order = Order::new(Limits::default());
+    let mut ciphers = Ciphers::new(session, flows);
     let mut pace = Pace::Awake(0);
     let (mut looked, mut synced) = (Instant::now(), Instant::now());
     let mut ready = [EpollEvent::empty(); 16];
@@ -347,7 +359,7 @@ fn watch(
         let timeout = match pace {
             Pace::Awake(_) => timeout(NAP),
             Pace::Settling => timeout(SETTLE),
-            Pace::Asleep => EpollTimeout::NONE,
+            Pace::Asleep => ciphers.timeout(flows).map_or(EpollTimeout::NONE, timeout),
         };
         let count = match epoll.wait(&mut ready, timeout) {
             Ok(count) => count,
@@ -362,6 +374,7 @@ fn watch(
         if mapped {
             let known = session.unreadable().len();
             let new = session.follow_mappings();
+            ciphers.follow_mappings(session, flows);
             if let Some(added @ [_, ..]) = session.unreadable().get(known..) {
                 say(Severity::Info, &format!("not readable: {}", unreadable(added)));
             }
@@ -382,7 +395,7 @@ fn watch(
         if house || pace == Pace::Settling {
             losses.before(session.tally()?.attempts);
         }
-        let pass = session.drain(&mut |pass, event| order.push(pass, event));
+        let pass = ciphers.drain(session, &mut order, flows);
         order.end_pass(pass.number, flows);
         for (tgid, fd, wanted) in flows.take_answers() {
             // A process or descriptor that is gone needs no answer.
@@ -397,7 +410,7 @@ fn watch(
             // A reader of the alerts that goes away ends the watch as Ctrl-C would.
             return if is_reader_gone(&error) { Ok(()) } else { Err(RunError::Write(error)) };
         }
-        let busy = pass.records > 0 || order.is_waiting();
+        let busy = pass.records > 0 || order.is_waiting() || ciphers.is_waiting();
         pace = match pace {
             _ if busy || rang => {
                 if !matches!(pace, Pace::Awake(_)) {
@@ -427,8 +440,9 @@ fn watch(
         if house {
             looked = Instant::now();
             housekeeping(flows);
+            ciphers.tidy(session, flows);
             for process in order.processes() {
-                if !flows::is_alive(process) {
+                if !flows::is_alive(process) && !ciphers.holds_back(process) {
                     order.end_process(process, flows);
                 }
             }
@@ -438,8 +452,10 @@ fn watch(
         }
     }
     // What was sent up to now is still told.
-    let pass = session.drain(&mut |pass, event| order.push(pass, event));
-    order.end_pass(pass.number, flows);
+    for _ in 0..2 {
+        let pass = ciphers.drain(session, &mut order, flows);
+        order.end_pass(pass.number, flows);
+    }
     order.end_all(flows);
     match flows.take_failure() {
         Some(error) if !is_reader_gone(&error) => Err(RunError::Write(error)),

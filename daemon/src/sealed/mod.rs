@@ -74,8 +74,9 @@ impl State {
 pub struct Sealed {
     /// What they encrypted lately.
     pub held: Held,
-    /// Whose ciphers are looked into.
-    pub policy: Policy,
+    policy: Policy,
+    /// Grows when the policy changes.
+    generation: u64,
     processes: HashMap<u32, Process>,
 }
 
@@ -89,6 +90,22 @@ impl Sealed {
     /// With nothing held.
     pub fn new(policy: Policy) -> Sealed {
         Sealed { policy, ..Sealed::default() }
+    }
+
+    /// Whose ciphers are looked into.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Goes by another policy from now on: what was decided of processes is to be decided anew.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Another number after each [`Sealed::set_policy`].
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Says what became of looking into a process of an app.
