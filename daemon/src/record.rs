@@ -107,6 +107,19 @@ pub enum Body {
         /// How many bytes of it; as a C `int` it may be negative.
         len: i32,
     },
+    /// While it was being written to, its thread wrote to a socket of this number.
+    TlsNested(i32),
+    /// After it was written to, its thread sent this to a stream socket next.
+    TlsNext {
+        /// The descriptor.
+        fd: i32,
+        /// The first bytes of the send.
+        head: [u8; 8],
+        /// Bytes that the write had taken.
+        taken: u64,
+        /// Bytes that the send took.
+        sent: u64,
+    },
     /// A piece of what a socket took.
     SocketSend(Piece),
     /// Where a socket's bytes go from now on; none for a UNIX socket.
@@ -269,6 +282,8 @@ impl Event {
             Body::TlsFd { .. }
             | Body::TlsFree(_)
             | Body::TlsCall { .. }
+            | Body::TlsNested(_)
+            | Body::TlsNext { .. }
             | Body::SocketPeer(_)
             | Body::SocketClose(_)
             | Body::SocketUnknown => 0,
@@ -341,6 +356,16 @@ impl Event {
                     _ => return Err(RecordError::Field { kind, field: "len" }),
                 };
                 Body::TlsCall { at, buffer, len: total as i32 }
+            }
+            kind::TLS_NESTED => {
+                let fd = <[u8; 4]>::try_from(bytes).map_err(|_| RecordError::Field { kind, field: "len" })?;
+                Body::TlsNested(i32::from_ne_bytes(fd))
+            }
+            kind::TLS_NEXT => {
+                let wrong = RecordError::Field { kind, field: "len" };
+                let (fd, head) = bytes.split_first_chunk::<4>().ok_or_else(|| wrong.clone())?;
+                let head = <[u8; 8]>::try_from(head).map_err(|_| wrong)?;
+                Body::TlsNext { fd: i32::from_ne_bytes(*fd), head, taken: offset, sent: total }
             }
             kind::SOCKET_PEER => {
                 Body::SocketPeer(address(bytes).ok_or(RecordError::Field { kind, field: "address" })?)
@@ -445,6 +470,18 @@ mod tests {
         assert_eq!(host.body, Body::TlsHost("a.example".into()));
         let fd = Event::parse(&record(kind::TLS_WRITE_FD, flag::LAST, 0, 0, &9i32.to_ne_bytes())).unwrap();
         assert_eq!(fd.body, Body::TlsFd { direction: Direction::Write, fd: 9 });
+        let nested = Event::parse(&record(kind::TLS_NESTED, flag::LAST, 0, 0, &9i32.to_ne_bytes())).unwrap();
+        assert_eq!(nested.body, Body::TlsNested(9));
+        let next = [&9i32.to_ne_bytes()[..], b"\x17\x03\x03\x00\x35abc"].concat();
+        let parsed = Event::parse(&record(kind::TLS_NEXT, flag::LAST, 58, 36, &next)).unwrap();
+        let head = *b"\x17\x03\x03\x00\x35abc";
+        assert_eq!(parsed.body, Body::TlsNext { fd: 9, head, taken: 36, sent: 58 });
+        for len in 0..next.len() {
+            assert!(
+                Event::parse(&record(kind::TLS_NEXT, flag::LAST, 58, 36, &next[..len])).is_err(),
+                "{len}"
+            );
+        }
         let ended = Ended { sent: 5_000, skipped: 7 };
         let free = Event::parse(&record(kind::TLS_FREE, flag::LAST, 7, 0, b"")).unwrap();
         assert_eq!(free.body, Body::TlsFree(ended));

@@ -83,7 +83,7 @@ fn watch(session: &mut Session, child: &mut Child) -> Vec<Event> {
                 let link = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
                 let socket = link.to_string_lossy().starts_with("socket:");
                 let wanted = if socket { Wanted::Bytes(1 << 30) } else { Wanted::Nothing };
-                session.set_descriptor(pid, fd, wanted).unwrap();
+                session.answer(event.connection, wanted).unwrap();
             }
         }
         if ended {
@@ -107,7 +107,7 @@ fn ordered(events: Vec<Event>) -> BTreeMap<ConnectionId, Sent> {
             Step::Chunk(Chunk::Gap(gap)) => sent.gap += gap,
             Step::Chunk(Chunk::End) => sent.ended = true,
             Step::Peer(peer) => sent.peers.push(peer),
-            Step::Host(_) | Step::Fd(..) | Step::Unknown => {}
+            Step::Host(_) | Step::Fd(..) | Step::Nested(_) | Step::Next { .. } | Step::Unknown => {}
         }
     };
     order.end_pass(1, &mut sink);

@@ -5,6 +5,7 @@
 //! say `skipped: REASON`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[allow(dead_code)]
 mod live;
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, time::Duration};
@@ -56,7 +57,7 @@ fn streams(events: &[Event]) -> BTreeMap<String, Stream> {
             Step::Chunk(Chunk::End) => stream.ended = true,
             Step::Host(name) => stream.host = Some(name.to_owned()),
             Step::Fd(direction, fd) => stream.fds.push((direction, fd)),
-            Step::Peer(_) | Step::Unknown => {}
+            Step::Nested(_) | Step::Next { .. } | Step::Peer(_) | Step::Unknown => {}
         }
     };
     order.end_pass(1, &mut sink);

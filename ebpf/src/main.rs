@@ -7,18 +7,22 @@
 #![allow(unstable_features)]
 
 mod budget;
+mod calls;
 mod cipher;
+mod descriptors;
 mod emit;
+mod payload;
 mod send;
 mod tls;
 mod user_memory;
 
 use aya_ebpf::{
     macros::{map, tracepoint, uprobe, uretprobe},
-    maps::{Array, LruHashMap, PerCpuArray, PerfEventByteArray},
+    maps::{Array, LruHashMap, PerCpuArray, PerfEventByteArray, ProgramArray},
     programs::{ProbeContext, RetProbeContext, TracePointContext},
 };
-use telltale_abi::{Budget, Connection, Counters, Descriptor, Policy, kind};
+use send::Tasks;
+use telltale_abi::{Answer, Budget, Connection, Counters, Descriptor, Policy, Process, kind};
 
 /// TLS writes under way.
 #[map]
@@ -31,6 +35,22 @@ static CONNECTIONS: LruHashMap<tls::ConnectionKey, Connection> = LruHashMap::wit
 /// What each process's descriptors stand for, by `tgid << 32 | fd`.
 #[map]
 static DESCRIPTORS: LruHashMap<u64, Descriptor> = LruHashMap::with_max_entries(16384, 0);
+
+/// What the daemon has found out of descriptors, by the same key.
+#[map]
+static ANSWERS: LruHashMap<u64, Answer> = LruHashMap::with_max_entries(4096, 0);
+
+/// Processes that have begun since the start, by id.
+#[map]
+static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_entries(4096, 0);
+
+/// Threads that are or were last inside a TLS write.
+#[map]
+static INSIDE: LruHashMap<u64, tls::Inside> = LruHashMap::with_max_entries(4096, 0);
+
+/// The programs that hand on what a send took.
+#[map]
+static SENDERS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
 /// System calls under way, by thread.
 #[map]
@@ -189,12 +209,32 @@ fn tls_leave(context: RetProbeContext) -> u32 {
 
 #[tracepoint]
 fn sys_enter(context: TracePointContext) -> u32 {
-    done(send::entered(&context))
+    done(send::entered(&context, Tasks::All, 6))
 }
 
 #[tracepoint]
 fn sys_exit(context: TracePointContext) -> u32 {
     done(send::returned(&context))
+}
+
+#[tracepoint]
+fn send_buffer(context: TracePointContext) -> u32 {
+    done(payload::buffer(&context))
+}
+
+#[tracepoint]
+fn send_vector(context: TracePointContext) -> u32 {
+    done(payload::vector(&context, false))
+}
+
+#[tracepoint]
+fn send_vector_32_bit(context: TracePointContext) -> u32 {
+    done(payload::vector(&context, true))
+}
+
+#[tracepoint]
+fn send_count(context: TracePointContext) -> u32 {
+    done(payload::count(&context))
 }
 
 /// What every program returns: 0, nothing for perf's own ring.

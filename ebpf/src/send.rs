@@ -1,100 +1,21 @@
 //! Hooks on socket sends, at the system-call boundary: collect, never interpret.
 //!
-//! `raw_syscalls` runs for every call of every process, so the first thing is to leave: a number that is no send costs a
-//! load and a few comparisons. What was sent is what the call returned: the entry remembers, the return takes.
+//! What was sent is what the call returned: the entry remembers, the return takes. The return sees to everything but the
+//! bytes, which programs of their own hand on (`payload.rs`), so that each stays within 4.14's 4,096 instructions.
 
-use core::{
-    hint::cold_path,
-    ptr::{read_volatile, write_volatile},
-};
+use core::ptr::read_volatile;
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns, programs::TracePointContext};
-use telltale_abi::{Bucket, Descriptor, MAX_PIECE, class, flag, kind, socket};
+use aya_ebpf::{EbpfContext, programs::TracePointContext};
+use telltale_abi::{Descriptor, MAX_GUESSES, class, flag, kind, socket};
 
 use crate::{
-    CALLS_IN_FLIGHT, DESCRIPTORS, budget,
+    CALLS_IN_FLIGHT, INSIDE, SENDERS, budget,
+    calls::{self, *},
+    descriptors::{self, descriptor, is_32_bit, is_ignored, key},
     emit::{Piece, Writer},
-    tls::{opaque_zero, thread},
+    tls::{self, opaque, opaque_zero, thread},
     user_memory,
 };
-
-/// `arch/x86/entry/syscalls/syscall_64.tbl`. A 32-bit task has other numbers, which cannot be told apart here.
-#[cfg(bpf_target_arch = "x86_64")]
-mod number {
-    pub(super) const WRITE: u32 = 1;
-    pub(super) const CLOSE: u32 = 3;
-    pub(super) const WRITEV: u32 = 20;
-    pub(super) const SENDFILE: u32 = 40;
-    pub(super) const SOCKET: u32 = 41;
-    pub(super) const CONNECT: u32 = 42;
-    pub(super) const ACCEPT: u32 = 43;
-    pub(super) const SENDTO: u32 = 44;
-    pub(super) const SENDMSG: u32 = 46;
-    pub(super) const DUP3: u32 = 292;
-    pub(super) const ACCEPT4: u32 = 288;
-    pub(super) const SENDMMSG: u32 = 307;
-    /// The numbers below 64 that are looked at, and `dup2`.
-    const LOW: u64 = 1 << WRITE
-        | 1 << CLOSE
-        | 1 << WRITEV
-        | 1 << DUP2
-        | 1 << SENDFILE
-        | 1 << SOCKET
-        | 1 << CONNECT
-        | 1 << ACCEPT
-        | 1 << SENDTO
-        | 1 << SENDMSG;
-    pub(super) const DUP2: u32 = 33;
-
-    #[inline(always)]
-    pub(super) fn is_looked_at(number: u32) -> bool {
-        if number < 64 {
-            return LOW >> number & 1 != 0;
-        }
-        number == SENDMMSG || number == DUP3 || number == ACCEPT4
-    }
-}
-
-/// `include/uapi/asm-generic/unistd.h`.
-#[cfg(bpf_target_arch = "aarch64")]
-mod number {
-    pub(super) const DUP3: u32 = 24;
-    /// There is no `dup2`; `dup3` again.
-    pub(super) const DUP2: u32 = 24;
-    pub(super) const CLOSE: u32 = 57;
-    pub(super) const WRITE: u32 = 64;
-    pub(super) const WRITEV: u32 = 66;
-    pub(super) const SENDFILE: u32 = 71;
-    pub(super) const SOCKET: u32 = 198;
-    pub(super) const ACCEPT: u32 = 202;
-    pub(super) const CONNECT: u32 = 203;
-    pub(super) const SENDTO: u32 = 206;
-    pub(super) const SENDMSG: u32 = 211;
-    pub(super) const ACCEPT4: u32 = 242;
-    pub(super) const SENDMMSG: u32 = 269;
-    /// From `CLOSE` on, and from `SOCKET` on.
-    const FIRST: u64 = 1 | 1 << (WRITE - CLOSE) | 1 << (WRITEV - CLOSE) | 1 << (SENDFILE - CLOSE);
-    const SECOND: u64 = 1
-        | 1 << (ACCEPT - SOCKET)
-        | 1 << (CONNECT - SOCKET)
-        | 1 << (SENDTO - SOCKET)
-        | 1 << (SENDMSG - SOCKET)
-        | 1 << (ACCEPT4 - SOCKET);
-
-    #[inline(always)]
-    pub(super) fn is_looked_at(number: u32) -> bool {
-        let (first, second) = (number.wrapping_sub(CLOSE), number.wrapping_sub(SOCKET));
-        if first < 64 {
-            return FIRST >> first & 1 != 0;
-        }
-        if second < 64 {
-            return SECOND >> second & 1 != 0;
-        }
-        number == SENDMMSG || number == DUP3
-    }
-}
-
-use number::*;
 
 /// `EINPROGRESS`, include/uapi/asm-generic/errno.h: a connection that is being made is as good as made.
 const IN_PROGRESS: i64 = -115;
@@ -105,61 +26,136 @@ const AF_UNIX: u64 = 1;
 /// `SOCK_TYPE_MASK` and `SOCK_DGRAM`, include/linux/net.h.
 const SOCK_TYPE_MASK: u64 = 0xf;
 const SOCK_DGRAM: u64 = 2;
+/// `F_DUPFD` and `F_DUPFD_CLOEXEC`, include/uapi/linux/fcntl.h.
+const F_DUPFD: u64 = 0;
+const F_DUPFD_CLOEXEC: u64 = 1030;
+/// `CLOSE_RANGE_CLOEXEC`, include/uapi/linux/close_range.h: nothing is closed yet.
+const CLOSE_RANGE_CLOEXEC: u64 = 4;
 /// Bytes of a socket address that are taken: `/dev/socket/dnsproxyd` with its family, or a `sockaddr_in6`.
 const ADDRESS: u64 = 32;
-/// Bytes of a `struct mmsghdr`.
-const MMSGHDR: u64 = 64;
+
+/// In [`InFlight::call`]: by a 32-bit task.
+pub(crate) const BY_32_BIT: u32 = 1 << 31;
+/// [`InFlight::number`] when the return has taken the call.
+const TAKEN: u32 = u32::MAX;
+
+/// Programs that [`returned`] ends in, by their place in `SENDERS`.
+pub(crate) mod sender {
+    pub(crate) const BUFFER: u32 = 0;
+    pub(crate) const VECTOR: u32 = 1;
+    pub(crate) const VECTOR_32_BIT: u32 = 2;
+    pub(crate) const COUNT: u32 = 3;
+}
 
 /// A call under way.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct InFlight {
-    /// The call's number; `u64::MAX` when its return has taken it.
-    number: u64,
-    /// The arguments; on the return, the slots of [`Taking`].
-    args: [u64; 7],
-    /// `struct mmsghdr *` of a `sendmmsg`.
-    message: u64,
+    /// The call's number as the kernel has it, or [`TAKEN`].
+    pub(crate) number: u32,
+    /// What a 64-bit task would call it, with [`BY_32_BIT`].
+    pub(crate) call: u32,
+    /// The arguments, the socket always first; while bytes are handed on, the slots of `payload::Taking`.
+    pub(crate) args: [u64; 7],
+    /// `struct msghdr *`; of a `sendmmsg`, the message that is due.
+    pub(crate) message: u64,
+    /// Messages of a `sendmmsg` that are due.
+    pub(crate) messages: u64,
 }
 
-/// A call has begun.
+impl InFlight {
+    /// What a 64-bit task would call it.
+    #[inline(always)]
+    pub(crate) fn call(&self) -> u32 {
+        self.call & !BY_32_BIT
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_32_bit(&self) -> bool {
+        self.call & BY_32_BIT != 0
+    }
+}
+
+/// Whose calls a program sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tasks {
+    /// Everybody's: `raw_syscalls`.
+    All,
+    /// Those of 64-bit tasks, and only calls that matter: `syscalls:*`.
+    Of64Bit,
+    /// Everybody's, of which only those of 32-bit tasks matter: `raw_syscalls` beside `syscalls:*`.
+    Of32Bit,
+}
+
+/// A call has begun; its record holds as many arguments.
 #[inline(always)]
-pub(crate) fn entered(context: &TracePointContext) -> Option<()> {
+pub(crate) fn entered(context: &TracePointContext, tasks: Tasks, arguments: usize) -> Option<()> {
     let number = number_of(context);
-    if !is_looked_at(number) {
+    let matters = match tasks {
+        Tasks::All => calls::begins_in_any(number),
+        Tasks::Of64Bit => true,
+        Tasks::Of32Bit => calls::begins_in_32_bit(number),
+    };
+    if !matters {
         return None;
     }
     let thread = thread();
-    let fd = argument(context, 0);
-    let key = key(thread, fd);
-    if number == CLOSE {
-        return close(context, key, fd);
-    }
-    if number == WRITE || number == WRITEV || number == SENDFILE {
-        // SENDFILE has its socket first, as the others.
-        if let Some(known) = DESCRIPTORS.get_ptr_mut(key) {
-            // SAFETY: a map value that lives as long as the program runs.
-            if unsafe { (*known).class } == class::IGNORED {
-                return None;
-            }
-        }
-    }
-    if is_32_bit() {
+    let first = argument(context, 0, arguments);
+    // Before anything else: most writes are to files. A number that means something else to a 32-bit task does no harm here.
+    if tasks != Tasks::Of32Bit && (number == WRITE || number == WRITEV) && is_ignored(thread, first) {
         return None;
     }
-    let call = InFlight {
-        number: u64::from(number),
-        args: [
-            fd,
-            argument(context, 1),
-            argument(context, 2),
-            argument(context, 3),
-            argument(context, 4),
-            argument(context, 5),
-            fd,
-        ],
-        message: user_memory::untagged(argument(context, 1)),
-    };
+    let by_32_bit = tasks != Tasks::Of64Bit && is_32_bit(thread);
+    let mut args = [
+        first,
+        argument(context, 1, arguments),
+        argument(context, 2, arguments),
+        argument(context, 3, arguments),
+        argument(context, 4, arguments),
+        argument(context, 5, arguments),
+        opaque_zero(),
+    ];
+    let mut call = number;
+    if by_32_bit {
+        call = calls::from_32_bit(number);
+        for arg in &mut args {
+            *arg &= 0xffff_ffff;
+        }
+        #[cfg(bpf_target_arch = "x86_64")]
+        if call == SOCKETCALL {
+            call = calls::from_socketcall(args[0]);
+            socketcall_arguments(&mut args)?;
+        }
+        if call == SEND {
+            call = opaque(SENDTO);
+            args[4] = 0;
+        }
+        if (call == WRITE || call == WRITEV) && is_ignored(thread, args[0]) {
+            return None;
+        }
+    } else if tasks == Tasks::Of32Bit || (tasks == Tasks::All && !calls::begins(number)) {
+        return None;
+    }
+    if call == 0 {
+        return None;
+    }
+    if call == CLOSE {
+        return close(context, thread, args[0]);
+    }
+    // An `exec` that fails, as a search along PATH does, only makes the daemon be asked again.
+    if call == EXECVE || call == EXECVEAT || (call == CLOSE_RANGE && args[2] & CLOSE_RANGE_CLOEXEC == 0) {
+        descriptors::renew(thread);
+        return None;
+    }
+    if call == CLOSE_RANGE || (call == FCNTL && args[1] != F_DUPFD && args[1] != F_DUPFD_CLOEXEC) {
+        return None;
+    }
+    if call == SPLICE {
+        args[0] = args[2];
+    }
+    let message = user_memory::untagged(args[1]);
+    let flags = if by_32_bit { BY_32_BIT } else { 0 };
+    let call = InFlight { number, call: call | flags, args, message, messages: opaque_zero() };
     match CALLS_IN_FLIGHT.get_ptr_mut(thread) {
         // SAFETY: a map value that lives as long as the program runs; a thread is in one call at a time.
         Some(known) => unsafe { *known = call },
@@ -168,239 +164,107 @@ pub(crate) fn entered(context: &TracePointContext) -> Option<()> {
     Some(())
 }
 
+/// The arguments of a `socketcall` lie in memory, four bytes each: six at the most, three at the least of those looked at.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn socketcall_arguments(args: &mut [u64; 7]) -> Option<()> {
+    let at = args[1];
+    let [first, second, third] = user_memory::read_words::<3>(at)?;
+    let [fourth, fifth, sixth] = user_memory::read_words::<3>(at + 12).unwrap_or_default();
+    *args = [first, second, third, fourth, fifth, sixth, 0].map(u64::from);
+    Some(())
+}
+
 /// A call has returned.
 #[inline(always)]
 pub(crate) fn returned(context: &TracePointContext) -> Option<()> {
     let number = number_of(context);
-    if !is_looked_at(number) || number == CLOSE {
+    if !calls::returns(number) {
         return None;
     }
-    // SAFETY: the return value lies at 16 in both tracepoints' records.
-    let result = unsafe { read_volatile(context.as_ptr().cast::<i64>().add(2)) };
+    let result = result_of(context);
     let thread = thread();
+    if result == 0 && (calls::is_fork(number) || calls::is_fork_in_32_bit(number)) {
+        // In the child, whichever of the two it was.
+        let by_32_bit = is_32_bit(thread);
+        if (by_32_bit && calls::is_fork_in_32_bit(number)) || (!by_32_bit && calls::is_fork(number)) {
+            descriptors::born(thread);
+        }
+        return None;
+    }
     let known = CALLS_IN_FLIGHT.get_ptr_mut(thread)?;
     // SAFETY: a map value that lives as long as the program runs.
-    let call = unsafe { &mut *known };
-    if call.number != u64::from(number) {
+    let in_flight = unsafe { &mut *known };
+    if in_flight.number != number {
         return None;
     }
-    call.number = u64::MAX;
-    if number == SOCKET {
-        return opened(thread, call, result);
-    }
-    if number == ACCEPT || number == ACCEPT4 || number == DUP2 || number == DUP3 {
-        // Another file under this number from now on.
-        if result >= 0 {
-            let _ = DESCRIPTORS.remove(self::key(thread, result as u64));
-        }
+    in_flight.number = TAKEN;
+    let call = in_flight.call();
+    if result < 0 && !(call == CONNECT && result == IN_PROGRESS) {
         return None;
     }
-    let key = key(thread, call.args[0]);
-    if number == CONNECT {
-        if result != 0 && result != IN_PROGRESS {
-            return None;
-        }
-        return peer(context, descriptor(key, class::SOCKET)?, call.args[0], call.args[1], call.args[2]);
+    let fd = in_flight.args[0];
+    if call == SOCKET {
+        return made(thread, in_flight, result);
     }
-    if result <= 0 {
+    if call == ACCEPT || call == ACCEPT4 || call == DUP || call == DUP2 || call == DUP3 || call == FCNTL {
+        return descriptors::copied(thread, fd, result as u64);
+    }
+    let is_send = call == SENDTO || call == SENDMSG || call == SENDMMSG;
+    let class = if is_send || call == CONNECT { class::SOCKET } else { class::UNKNOWN };
+    let descriptor = descriptor(thread, fd, class)?;
+    if call == CONNECT {
+        return peer(context, descriptor, fd, in_flight.args[1], in_flight.args[2]);
+    }
+    if result == 0 {
         return None;
     }
-    let plain = number == WRITE || number == WRITEV || number == SENDFILE;
-    let descriptor = descriptor(key, if plain { class::UNKNOWN } else { class::SOCKET })?;
     // SAFETY: a map value that lives as long as the program runs.
     let state = unsafe { &mut *descriptor };
     if state.class == class::UNKNOWN {
         state.class = class::ASKED;
-        empty(context, state, kind::SOCKET_UNKNOWN, call.args[0]);
+        empty(context, state, kind::SOCKET_UNKNOWN, fd);
+    } else if state.class != class::IGNORED {
+        descriptors::heed(key(thread, fd), state);
     }
     if state.class == class::IGNORED {
         return None;
     }
-    let bytes = if number == SENDMMSG { 0 } else { result as u64 };
-    if state.class == class::ASKED
-        || state.sent >= state.limit
-        || number == SENDFILE
-        || !budget::allows(&mut state.bucket, state.sent, bytes)
-    {
+    let bytes = if call == SENDMMSG { opaque_zero() } else { result as u64 };
+    let opaque_call = call == SENDFILE || call == SPLICE;
+    if state.transport != socket::DATAGRAM && call != SENDMMSG && !opaque_call {
+        encrypted(context, thread, in_flight, state, bytes);
+    }
+    let wanted = state.class != class::ASKED && state.sent < state.limit && !opaque_call;
+    if !wanted || !budget::allows(&mut state.bucket, state.sent, bytes) {
         state.sent += bytes;
         state.skipped += bytes;
+        if call == SENDMMSG {
+            in_flight.messages = result as u64;
+            // SAFETY: the loader fills the table with programs of this kind.
+            unsafe { SENDERS.tail_call(context, sender::COUNT) };
+        }
         return None;
     }
-    if number == SENDTO && call.args[4] != 0 {
-        peer(context, descriptor, call.args[0], call.args[4], call.args[5]);
-    }
-    // Where the bytes are: one buffer, or a vector of them.
-    let vector = number == WRITEV || number == SENDMSG || number == SENDMMSG;
-    let mut at = call.args[1];
-    let mut count = call.args[2];
-    let mut total = result as u64;
-    let mut further = opaque_zero();
-    if number == SENDMSG || number == SENDMMSG {
-        let message = user_memory::untagged(at);
-        let name = user_memory::read_u64(message)?;
-        if name != 0 {
-            let len = user_memory::read_u64(message + 8)? & 0xffff_ffff;
-            peer(context, descriptor, call.args[0], name, len);
-        }
-        at = user_memory::read_u64(message + 16)?;
-        count = user_memory::read_u64(message + 24)?;
-        if number == SENDMMSG {
-            total = user_memory::read_u64(message + MMSGHDR - 8)? & 0xffff_ffff;
-            further = result as u64 - 1;
-        }
-    }
-    let mut taking = Taking(known);
-    taking.set(BUFFER, if vector { 0 } else { at });
-    taking.set(VECTOR, if vector { at } else { 0 });
-    taking.set(LEFT, count);
-    taking.set(OFFSET, opaque_zero());
-    taking.set(TOTAL, total);
-    taking.set(FURTHER, further);
-    pieces(context, state, &mut taking)?;
+    in_flight.messages = if call == SENDMMSG { result as u64 } else { 1 };
+    let program = if call == WRITE || call == SENDTO {
+        sender::BUFFER
+    } else if in_flight.is_32_bit() {
+        sender::VECTOR_32_BIT
+    } else {
+        sender::VECTOR
+    };
     // SAFETY: as above.
-    let header = unsafe { read_volatile(&raw const (*known).message) };
-    let _ = message(context, state, &mut taking, header + MMSGHDR)
-        && message(context, state, &mut taking, header + 2 * MMSGHDR)
-        && message(context, state, &mut taking, header + 3 * MMSGHDR);
-    Some(())
-}
-
-/// A further message of a `sendmmsg`: its first buffer. False when there is none or it cannot be read.
-#[inline(always)]
-fn message(context: &TracePointContext, state: &mut Descriptor, taking: &mut Taking, header: u64) -> bool {
-    let left = taking.get(FURTHER);
-    if left == 0 {
-        cold_path();
-        return false;
-    }
-    taking.set(FURTHER, left - 1);
-    let Some(total) = user_memory::read_u64(header + MMSGHDR - 8) else { return false };
-    let total = total & 0xffff_ffff;
-    let Some(vector) = user_memory::read_u64(header + 16) else { return false };
-    let Some(base) = user_memory::read_u64(vector) else { return false };
-    let Some(len) = user_memory::read_u64(vector + 8) else { return false };
-    let Some(mut writer) = start(state, kind::SOCKET_SEND, taking.get(FD), total) else { return false };
-    one(context, state, &mut writer, base, smaller(len, total), 0, flag::LAST);
-    state.sent += total;
-    writer.finish(context);
-    true
-}
-
-/// Hands on what one send took, in up to eight pieces.
-#[inline(always)]
-fn pieces(context: &TracePointContext, state: &mut Descriptor, taking: &mut Taking) -> Option<()> {
-    let total = taking.get(TOTAL);
-    if total == 0 {
-        return None;
-    }
-    let mut writer = start(state, kind::SOCKET_SEND, taking.get(FD), total)?;
-    let _ = taking.step(context, state, &mut writer, false)
-        && taking.step(context, state, &mut writer, false)
-        && taking.step(context, state, &mut writer, false)
-        && taking.step(context, state, &mut writer, false)
-        && taking.step(context, state, &mut writer, false)
-        && taking.step(context, state, &mut writer, false)
-        && taking.step(context, state, &mut writer, false)
-        && taking.step(context, state, &mut writer, true);
-    state.sent += taking.get(TOTAL);
-    writer.finish(context);
-    Some(())
-}
-
-/// A send being handed on. Its numbers lie in the map, not in registers: the verifier forgets them from step to step,
-/// so that all ways through a step are one way for the next.
-struct Taking(*mut InFlight);
-
-const FD: usize = 0;
-/// The one buffer; 0 when there is a vector.
-const BUFFER: usize = 1;
-/// `struct iovec *`, moved on with each step.
-const VECTOR: usize = 2;
-/// Elements left in it.
-const LEFT: usize = 3;
-/// Bytes handed on.
-const OFFSET: usize = 4;
-/// Bytes of the send.
-const TOTAL: usize = 5;
-/// Messages left of a `sendmmsg`.
-const FURTHER: usize = 6;
-
-impl Taking {
-    #[inline(always)]
-    fn get(&self, slot: usize) -> u64 {
-        // SAFETY: one of the seven slots of a map value that lives as long as the program runs.
-        unsafe { read_volatile((&raw const (*self.0).args).cast::<u64>().add(slot)) }
-    }
-
-    #[inline(always)]
-    fn set(&mut self, slot: usize, value: u64) {
-        // SAFETY: as above.
-        unsafe { write_volatile((&raw mut (*self.0).args).cast::<u64>().add(slot), value) };
-    }
-
-    /// Hands on the next piece; false when there is no further one.
-    #[inline(always)]
-    fn step(
-        &mut self,
-        context: &TracePointContext,
-        state: &mut Descriptor,
-        writer: &mut Writer,
-        end: bool,
-    ) -> bool {
-        let (offset, vector) = (self.get(OFFSET), self.get(VECTOR));
-        let rest = self.get(TOTAL) - offset;
-        let (base, len) = if vector == 0 {
-            (self.get(BUFFER) + offset, smaller(rest, MAX_PIECE as u64))
-        } else {
-            let left = self.get(LEFT);
-            if left == 0 {
-                cold_path();
-                return false;
-            }
-            self.set(LEFT, left - 1);
-            self.set(VECTOR, vector + 16);
-            let (Some(base), Some(len)) = (user_memory::read_u64(vector), user_memory::read_u64(vector + 8))
-            else {
-                cold_path();
-                return false;
-            };
-            (base, smaller(len, rest))
-        };
-        self.set(OFFSET, offset + len);
-        // An empty buffer in a vector is no piece.
-        if len != 0 {
-            let last = if end || len == rest { flag::LAST } else { 0 };
-            one(context, state, writer, base, len, offset, last);
-        }
-        self.get(OFFSET) < self.get(TOTAL)
-    }
-}
-
-/// Hands on one piece of at most [`MAX_PIECE`] bytes.
-#[inline(always)]
-fn one(
-    context: &TracePointContext,
-    state: &mut Descriptor,
-    writer: &mut Writer,
-    from: u64,
-    len: u64,
-    offset: u64,
-    last: u32,
-) {
-    let len = smaller(len, MAX_PIECE as u64);
-    // SAFETY: `bytes` has room for MAX_PIECE.
-    let readable = len != 0 && unsafe { user_memory::read(writer.bytes(), user_memory::untagged(from), len) };
-    let (len, flags) = if readable { (len, last) } else { (0, last | flag::UNREADABLE) };
-    writer.submit(context, &Piece { len, offset, sequence: state.sequence, flags });
-    state.sequence += 1;
+    unsafe { SENDERS.tail_call(context, program) };
+    // It is not there: counted all the same.
+    state.sent += bytes;
+    state.skipped += bytes;
+    None
 }
 
 /// `socket` returned: what kind of file the number stands for now.
 #[inline(always)]
-fn opened(thread: u64, call: &InFlight, result: i64) -> Option<()> {
-    if result < 0 {
-        return None;
-    }
+fn made(thread: u64, call: &InFlight, result: i64) -> Option<()> {
     let (family, kind) = (call.args[0], call.args[1] & SOCK_TYPE_MASK);
     let inet = family == AF_INET || family == AF_INET6;
     let transport = if family == AF_UNIX {
@@ -411,24 +275,115 @@ fn opened(thread: u64, call: &InFlight, result: i64) -> Option<()> {
         socket::STREAM
     };
     let class = if inet { class::SOCKET } else { class::IGNORED };
-    DESCRIPTORS.insert(key(thread, result as u64), fresh(class, transport), 0).ok()
+    descriptors::opened(thread, result as u64, class, transport)
+}
+
+/// What a stream's send has to do with TLS: which `SSL*` it is of, and how much of it is worth having.
+#[inline(always)]
+fn encrypted(
+    context: &TracePointContext,
+    thread: u64,
+    call: &InFlight,
+    state: &mut Descriptor,
+    bytes: u64,
+) -> Option<()> {
+    let fd = call.args[0] & 0xffff_ffff;
+    if let Some(inside) = INSIDE.get_ptr_mut(thread) {
+        // SAFETY: a map value that lives as long as the program runs.
+        let inside = unsafe { &mut *inside };
+        let stage = inside.stage;
+        if stage == tls::WRITING || stage == tls::NESTED {
+            inside.stage = tls::NESTED;
+            // What it sends here is what it was given there, encrypted. Only a ClientHello says more, and comes first.
+            if state.sent != 0 {
+                state.limit = opaque_zero();
+            }
+            tls::nested(context, inside.ssl, thread, fd);
+        } else if stage == tls::DUE {
+            inside.stage = tls::OUTSIDE;
+            if let Some(head) = head(call) {
+                tls::next(context, inside.ssl, thread, fd, head, inside.total, bytes);
+            }
+        }
+    }
+    if state.sent != 0 || bytes < 9 {
+        return None;
+    }
+    // The first send: a TLS record is a type, a major version of 3, a minor one, and a length (RFC 8446 section 5.1).
+    let head = head(call)?;
+    let (record_type, major, handshake) = (head & 0xff, head >> 8 & 0xff, head >> 40 & 0xff);
+    if major != 3 || record_type < 20 || record_type > 23 {
+        return None;
+    }
+    if record_type == 22 && handshake == 1 {
+        // A ClientHello: as far as it goes and no further. Its length is three bytes, of which the last is not in `head`.
+        let record = (head >> 24 & 0xff) << 8 | (head >> 32 & 0xff);
+        let message = (head >> 48 & 0xff) << 16 | (head >> 56 & 0xff) << 8;
+        let limit = if record < message + 4 { message + 512 } else { record + 5 };
+        state.limit = if limit < socket::FIRST_LIMIT { limit } else { socket::FIRST_LIMIT };
+        return None;
+    }
+    // Under way already: what it is, and how much. The rest is only counted.
+    state.limit = opaque_zero();
+    let mut writer = start(state, kind::SOCKET_SEND, fd, bytes)?;
+    // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
+    unsafe { *writer.bytes().cast::<u64>() = head };
+    writer.submit(context, &Piece { len: 8, offset: 0, sequence: state.sequence, flags: flag::LAST });
+    state.sequence += 1;
+    state.sent += bytes;
+    state.skipped += bytes - 8;
+    writer.finish(context);
+    None
+}
+
+const _: () = assert!(MAX_GUESSES > 2, "two of them must agree");
+
+/// The first eight bytes of a send.
+#[inline(always)]
+fn head(call: &InFlight) -> Option<u64> {
+    let (made, at) = (call.call(), call.args[1]);
+    let buffer = if made == WRITE || made == SENDTO {
+        at
+    } else {
+        let vector = if made == WRITEV {
+            at
+        } else if call.is_32_bit() {
+            pointer(at + 8, true)?
+        } else {
+            pointer(at + 16, false)?
+        };
+        pointer(vector, call.is_32_bit())?
+    };
+    user_memory::read_u64(user_memory::untagged(buffer))
+}
+
+/// The pointer or length that lies at `at` in the task's memory.
+#[inline(always)]
+pub(crate) fn pointer(at: u64, by_32_bit: bool) -> Option<u64> {
+    let at = user_memory::untagged(at);
+    if by_32_bit {
+        user_memory::read_words::<1>(at).map(|[word]| u64::from(word))
+    } else {
+        user_memory::read_u64(at)
+    }
 }
 
 /// `close` begins: afterwards the number may stand for something else.
 #[inline(always)]
-fn close(context: &TracePointContext, key: u64, fd: u64) -> Option<()> {
-    let known = DESCRIPTORS.get_ptr_mut(key)?;
+fn close(context: &TracePointContext, thread: u64, fd: u64) -> Option<()> {
+    let key = key(thread, fd);
+    let known = crate::DESCRIPTORS.get_ptr_mut(key)?;
     // SAFETY: a map value that lives as long as the program runs.
     let state = unsafe { &mut *known };
     if state.class == class::SOCKET && state.sequence != 0 {
         empty(context, state, kind::SOCKET_CLOSE, fd);
     }
-    DESCRIPTORS.remove(key).ok()
+    descriptors::forget(key)
 }
 
 /// Tells where a socket's bytes go from now on.
 #[inline(always)]
-fn peer(
+pub(crate) fn peer(
     context: &TracePointContext,
     descriptor: *mut Descriptor,
     fd: u64,
@@ -479,45 +434,13 @@ fn empty(context: &TracePointContext, state: &mut Descriptor, record: u16, fd: u
 }
 
 #[inline(always)]
-fn start(state: &Descriptor, record: u16, fd: u64, total: u64) -> Option<Writer> {
+pub(crate) fn start(state: &Descriptor, record: u16, fd: u64, total: u64) -> Option<Writer> {
     let object = socket::MARK | u64::from(state.transport) << 32 | fd & 0xffff_ffff;
     Writer::start(record, object, state.born, state.sent, total)
 }
 
-/// What is known of a descriptor; new, of `class`, when nothing was.
 #[inline(always)]
-fn descriptor(key: u64, class: u32) -> Option<*mut Descriptor> {
-    if let Some(known) = DESCRIPTORS.get_ptr_mut(key) {
-        return Some(known);
-    }
-    DESCRIPTORS.insert(key, fresh(class, socket::UNKNOWN), 0).ok()?;
-    DESCRIPTORS.get_ptr_mut(key)
-}
-
-#[inline(always)]
-fn fresh(class: u32, transport: u32) -> Descriptor {
-    let zero = opaque_zero();
-    // SAFETY: a helper call without arguments.
-    let born = unsafe { bpf_ktime_get_ns() };
-    Descriptor {
-        class,
-        transport,
-        limit: socket::FIRST_LIMIT,
-        born,
-        sequence: zero,
-        sent: zero,
-        skipped: zero,
-        bucket: Bucket { left: zero, filled: zero },
-    }
-}
-
-#[inline(always)]
-fn key(thread: u64, fd: u64) -> u64 {
-    (thread >> 32) << 32 | fd & 0xffff_ffff
-}
-
-#[inline(always)]
-fn smaller(one: u64, other: u64) -> u64 {
+pub(crate) fn smaller(one: u64, other: u64) -> u64 {
     if one < other { one } else { other }
 }
 
@@ -528,29 +451,19 @@ fn number_of(context: &TracePointContext) -> u32 {
     unsafe { read_volatile(context.as_ptr().cast::<u32>().add(2)) }
 }
 
+/// What the call returned: at 16 in both tracepoints' records.
 #[inline(always)]
-fn argument(context: &TracePointContext, index: usize) -> u64 {
-    // SAFETY: the six arguments lie from 16 on; every caller's index is below 6.
+pub(crate) fn result_of(context: &TracePointContext) -> i64 {
+    // SAFETY: as above.
+    unsafe { read_volatile(context.as_ptr().cast::<i64>().add(2)) }
+}
+
+/// An argument of the call; 0 for one that the record does not hold.
+#[inline(always)]
+fn argument(context: &TracePointContext, index: usize, held: usize) -> u64 {
+    if index >= held {
+        return opaque_zero();
+    }
+    // SAFETY: the arguments lie from 16 on, as many as are held.
     unsafe { read_volatile(context.as_ptr().cast::<u64>().add(2 + index)) }
-}
-
-/// Whether the task runs 32-bit code, whose numbers mean other calls: bit 22 of the task's first word on arm64
-/// (`TIF_32BIT`, arch/arm64/include/asm/thread_info.h).
-#[cfg(bpf_target_arch = "aarch64")]
-#[inline(always)]
-fn is_32_bit() -> bool {
-    use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
-    let mut flags = 0u64;
-    // SAFETY: `flags` is eight writable bytes; the helper checks the task's address itself.
-    let failed = unsafe {
-        bpf_probe_read_kernel((&raw mut flags).cast(), 8, bpf_get_current_task() as *const core::ffi::c_void)
-    };
-    failed != 0 || flags >> 22 & 1 != 0
-}
-
-/// On x86 only the process's ELF file tells, which cannot be read here.
-#[cfg(bpf_target_arch = "x86_64")]
-#[inline(always)]
-fn is_32_bit() -> bool {
-    false
 }

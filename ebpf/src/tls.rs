@@ -11,10 +11,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     programs::{ProbeContext, RetProbeContext},
 };
-use telltale_abi::{Bucket, Connection, MAX_PIECE, MAX_PIECES, flag, kind};
+use telltale_abi::{Bucket, Connection, MAX_GUESSES, MAX_PIECE, MAX_PIECES, flag, kind};
 
 use crate::{
-    CALLS, CONNECTIONS, budget,
+    CALLS, CONNECTIONS, INSIDE, budget,
+    descriptors::since,
     emit::{Piece, Writer},
     user_memory,
 };
@@ -32,6 +33,25 @@ pub(crate) struct CallKey {
     thread: u64,
     frame: u64,
 }
+
+/// What a thread has to do with the TLS library, by which its sends are told to be an `SSL*`'s.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Inside {
+    pub(crate) ssl: u64,
+    /// [`OUTSIDE`], [`WRITING`], [`NESTED`] or [`DUE`].
+    pub(crate) stage: u64,
+    /// [`DUE`]: bytes the write took.
+    pub(crate) total: u64,
+}
+
+pub(crate) const OUTSIDE: u64 = 0;
+/// In `SSL_write`.
+pub(crate) const WRITING: u64 = 1;
+/// In `SSL_write`, which has sent something itself.
+pub(crate) const NESTED: u64 = 2;
+/// Out of an `SSL_write` that sent nothing itself: what it made is in memory, and may be what the thread sends next.
+pub(crate) const DUE: u64 = 3;
 
 /// What the entry saw.
 #[repr(C)]
@@ -69,6 +89,12 @@ pub(crate) fn write_entered(context: &ProbeContext, extended: bool) -> Option<()
         // SAFETY: a map value that lives as long as the program runs; if the LRU gave it away, `thread` shows.
         Some(known) => unsafe { *known = call },
         None => CALLS.insert(key, call, 0).ok()?,
+    }
+    let inside = Inside { ssl: call.ssl, stage: WRITING, total: opaque_zero() };
+    match INSIDE.get_ptr_mut(key.thread) {
+        // SAFETY: a map value that lives as long as the program runs.
+        Some(known) => unsafe { *known = inside },
+        None => INSIDE.insert(key.thread, inside, 0).ok()?,
     }
     Some(())
 }
@@ -108,6 +134,16 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     // SAFETY: as above. A call is taken once, so that nothing is ever reported twice.
     unsafe { (*known).ssl = 0 };
 
+    // TLS inside TLS on one thread: the outer one's bytes went into the inner one.
+    let inside = INSIDE.get_ptr_mut(key.thread).filter(|inside| {
+        // SAFETY: a map value that lives as long as the program runs.
+        unsafe { (**inside).ssl == call.ssl }
+    });
+    let stage = match inside {
+        // SAFETY: as above.
+        Some(inside) => unsafe { core::mem::replace(&mut (*inside).stage, OUTSIDE) },
+        None => OUTSIDE,
+    };
     let returned: i32 = context.ret();
     if returned <= 0 {
         return None;
@@ -118,6 +154,17 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     }
 
     let connection = connection(call.ssl, key.thread)?;
+    if stage == WRITING
+        && let Some(inside) = inside
+    {
+        // SAFETY: map values that live as long as the program runs.
+        unsafe {
+            if (*connection).socket == 0 && (*connection).guesses < MAX_GUESSES {
+                (*inside).stage = DUE;
+                (*inside).total = total;
+            }
+        }
+    }
     // SAFETY: a map value that lives as long as the program runs. Two threads in one `SSL*` break the library's own
     // rules; if they do it anyway, numbers repeat and the time stamps tell.
     unsafe {
@@ -240,11 +287,64 @@ pub(crate) fn fd_set(context: &ProbeContext, record: u16) -> Option<()> {
     // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
     let sequence = unsafe {
         *writer.bytes().cast::<i32>() = fd;
+        if record != kind::TLS_READ_FD {
+            // -1, for none, becomes 0, for none.
+            (*connection).socket = (fd + 1) as u64;
+        }
         (*connection).sequence
     };
     writer.submit(context, &Piece { len: size_of::<i32>() as u64, offset: 0, sequence, flags: flag::LAST });
     // SAFETY: a map value.
     unsafe { (*connection).sequence = sequence + 1 };
+    writer.finish(context);
+    Some(())
+}
+
+/// While `ssl` was being written to, its thread wrote to a socket.
+#[inline(always)]
+pub(crate) fn nested(context: &impl EbpfContext, ssl: u64, thread: u64, fd: u64) -> Option<()> {
+    let connection = connection(ssl, thread)?;
+    // SAFETY: a map value that lives as long as the program runs.
+    let connection = unsafe { &mut *connection };
+    if connection.socket == fd + 1 {
+        return None;
+    }
+    connection.socket = fd + 1;
+    let mut writer = start(kind::TLS_NESTED, ssl, connection, 0)?;
+    // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
+    unsafe { *writer.bytes().cast::<u32>() = fd as u32 };
+    writer.submit(context, &Piece { len: 4, offset: 0, sequence: connection.sequence, flags: flag::LAST });
+    connection.sequence += 1;
+    writer.finish(context);
+    Some(())
+}
+
+/// After `ssl` had taken `taken` bytes its thread sent `sent` to a stream socket, `head` first.
+#[inline(always)]
+pub(crate) fn next(
+    context: &impl EbpfContext,
+    ssl: u64,
+    thread: u64,
+    fd: u64,
+    head: u64,
+    taken: u64,
+    sent: u64,
+) -> Option<()> {
+    let connection = connection(ssl, thread)?;
+    // SAFETY: a map value that lives as long as the program runs.
+    let connection = unsafe { &mut *connection };
+    connection.guesses += 1;
+    let mut writer = start(kind::TLS_NEXT, ssl, connection, sent)?;
+    // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8.
+    unsafe {
+        let bytes = writer.bytes().cast::<u32>();
+        *bytes = fd as u32;
+        *bytes.add(1) = head as u32;
+        *bytes.add(2) = (head >> 32) as u32;
+    }
+    writer
+        .submit(context, &Piece { len: 12, offset: taken, sequence: connection.sequence, flags: flag::LAST });
+    connection.sequence += 1;
     writer.finish(context);
     Some(())
 }
@@ -288,8 +388,10 @@ fn start(record: u16, ssl: u64, connection: *mut Connection, total: u64) -> Opti
 #[inline(always)]
 fn connection(ssl: u64, thread: u64) -> Option<*mut Connection> {
     let key = ConnectionKey { ssl, tgid: thread >> 32 };
-    if let Some(known) = CONNECTIONS.get_ptr_mut(key) {
-        return Some(known);
+    let known = CONNECTIONS.get_ptr_mut(key);
+    // SAFETY: a map value that lives as long as the program runs. One that is older than the process is another's.
+    if known.is_some_and(|known| unsafe { (*known).born } >= since(thread)) {
+        return known;
     }
     let zero = opaque_zero();
     // SAFETY: a helper call without arguments.
@@ -311,6 +413,16 @@ pub(crate) fn opaque_zero() -> u64 {
     // SAFETY: sets one register.
     unsafe { asm!("{0} = 0", out(reg) zero, options(pure, nomem, nostack)) };
     zero
+}
+
+/// `value`, of which the compiler knows nothing: numbers chosen one by one would become a table, and 4.14 has no place
+/// for one.
+#[inline(always)]
+pub(crate) fn opaque(value: u32) -> u32 {
+    let mut value = u64::from(value);
+    // SAFETY: changes nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+    value as u32
 }
 
 #[inline(always)]

@@ -7,6 +7,9 @@
  *
  *   tls-writes STEP...
  *     open:N        a new connection N (0-9): SSL_new, SSL_set_fd, SSL_set_tlsext_host_name, handshake
+ *     tcp:N:WAY     the same over TCP on the loopback, non-blocking too; how the client's bytes reach its socket: 0 SSL_set_fd,
+ *                   1 a socket BIO, 2 memory BIOs that the same thread empties, 3 that another thread empties, 4 memory BIOs
+ *                   emptied after two writes. Prints `tcp:N fd=…`
  *     write:N:SIZE  SSL_write until SIZE bytes of the pattern are taken; SIZE 0 is one call with no bytes
  *     ex:N:SIZE     the same through SSL_write_ex (OpenSSL only)
  *     partial:N     SSL_MODE_ENABLE_PARTIAL_WRITE from now on
@@ -20,6 +23,7 @@
  * Prints `pid=… retries=… calls=…` at the end. Exits 1 when something failed.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
@@ -40,6 +44,7 @@ struct connection {
     int fds[2];
     size_t sent;
     long retries, calls;
+    int way, waiting;
 };
 
 static struct connection connections[10];
@@ -66,18 +71,81 @@ static void take(struct connection *c) {
     ERR_clear_error();
 }
 
-static void open_connection(int number) {
+static void tcp_pair(int fds[2]) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof to;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0 || bind(listener, (void *)&to, len) || listen(listener, 1) || getsockname(listener, (void *)&to, &len))
+        die("listen");
+    fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fds[0] < 0 || connect(fds[0], (void *)&to, len)) die("connect");
+    fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fds[1] < 0 || fcntl(fds[0], F_SETFL, O_NONBLOCK)) die("accept");
+    close(listener);
+}
+
+/* Sends what the client's memory BIO holds. */
+static void *empty(void *argument) {
+    struct connection *c = argument;
+    unsigned char bytes[65536];
+    int n;
+    while ((n = BIO_read(SSL_get_wbio(c->client), bytes, sizeof bytes)) > 0)
+        if (send(c->fds[0], bytes, (size_t)n, MSG_NOSIGNAL) != n) die("send");
+    return NULL;
+}
+
+/* Moves what lies between the client's memory BIOs and its socket. */
+static void pump(struct connection *c, int in_handshake) {
+    unsigned char bytes[65536];
+    ssize_t n;
+    if (c->way < 2) return;
+    if (c->way == 3) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, empty, c)) die("pthread_create");
+        pthread_join(thread, NULL);
+    } else if (c->way == 2 || in_handshake || ++c->waiting % 2 == 0) {
+        empty(c);
+    }
+    while ((n = recv(c->fds[0], bytes, sizeof bytes, 0)) > 0) BIO_write(SSL_get_rbio(c->client), bytes, (int)n);
+}
+
+static int set_socket(struct connection *c) {
+    if (c->way == 0) return SSL_set_fd(c->client, c->fds[0]);
+    BIO *in = c->way == 1 ? BIO_new_socket(c->fds[0], BIO_NOCLOSE) : BIO_new(BIO_s_mem());
+    BIO *out = c->way == 1 ? in : BIO_new(BIO_s_mem());
+    if (!in || !out) return 0;
+    SSL_set_bio(c->client, in, out);
+    return 1;
+}
+
+static void open_connection(int number, int way) {
     struct connection *c = &connections[number];
     memset(c, 0, sizeof *c);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, c->fds)) die("socketpair");
+    if (way >= 0) tcp_pair(c->fds);
+    else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, c->fds)) die("socketpair");
+    c->way = way > 0 ? way : 0;
     c->client = SSL_new(client_context);
     c->server = SSL_new(server_context);
-    if (!c->client || !c->server || !SSL_set_fd(c->client, c->fds[0]) || !SSL_set_fd(c->server, c->fds[1]))
-        die("SSL_new");
+    if (!c->client || !c->server || !set_socket(c) || !SSL_set_fd(c->server, c->fds[1])) die("SSL_new");
+    if (way >= 0) printf("tcp:%d fd=%d\n", number, c->fds[0]);
     char host[32];
     snprintf(host, sizeof host, "host%d.example", number);
     if (!SSL_set_tlsext_host_name(c->client, host)) die("SSL_set_tlsext_host_name");
-    if (!psk_handshake(c->client, c->server)) die("handshake");
+    if (way < 0) {
+        if (!psk_handshake(c->client, c->server)) die("handshake");
+        return;
+    }
+    SSL_set_connect_state(c->client);
+    SSL_set_accept_state(c->server);
+    for (int i = 0; i < 100; i++) {
+        int one = SSL_do_handshake(c->client);
+        pump(c, 1);
+        int other = SSL_do_handshake(c->server);
+        pump(c, 1);
+        if (one == 1 && other == 1) return;
+        usleep(1000);
+    }
+    die("handshake");
 }
 
 static int call(struct connection *c, int extended, const unsigned char *bytes, size_t size, size_t *taken) {
@@ -106,6 +174,7 @@ static void write_all(int number, size_t size, int extended) {
         if (result > 0) {
             done += taken;
             c->sent += taken;
+            pump(c, 0);
         } else if (size) {
             int why = SSL_get_error(c->client, result);
             if (why != SSL_ERROR_WANT_WRITE) die("SSL_write");
@@ -155,7 +224,8 @@ int main(int argc, char **argv) {
         long a = 0, b = 0, c = 0;
         sscanf(argv[i], "%15[a-z]:%ld:%ld:%ld", name, &a, &b, &c);
         if (a < 0 || a > 9) die("connection number");
-        if (!strcmp(name, "open")) open_connection((int)a);
+        if (!strcmp(name, "open")) open_connection((int)a, -1);
+        else if (!strcmp(name, "tcp")) open_connection((int)a, (int)b);
         else if (!strcmp(name, "write")) write_all((int)a, (size_t)b, 0);
         else if (!strcmp(name, "ex")) write_all((int)a, (size_t)b, 1);
         else if (!strcmp(name, "partial")) SSL_set_mode(connections[a].client, SSL_MODE_ENABLE_PARTIAL_WRITE);

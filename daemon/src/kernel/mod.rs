@@ -252,16 +252,17 @@ impl Session {
         !self.sends.is_empty()
     }
 
-    /// Says what a descriptor of a process stands for: what the program asked, or what was learned since.
+    /// Says what is wanted of a socket: what the program asked, or what was learned since. It takes effect with the next
+    /// send, unless the number stands for another file by then.
     ///
     /// # Errors
-    /// The map cannot be read or written.
-    pub fn set_descriptor(&self, tgid: u32, fd: u32, wanted: Wanted) -> Result<(), KernelError> {
+    /// The map cannot be written.
+    pub fn answer(&self, connection: ConnectionId, wanted: Wanted) -> Result<(), KernelError> {
         let (class, limit) = match wanted {
             Wanted::Nothing => (class::IGNORED, 0),
             Wanted::Bytes(limit) => (class::SOCKET, limit),
         };
-        self.programs.set_descriptor(tgid, fd, class, limit)
+        self.programs.answer(connection, class, limit)
     }
 
     /// Bounds how much is taken of what apps send, from now on. Without this nothing bounds it but the rings.

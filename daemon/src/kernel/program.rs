@@ -3,7 +3,7 @@
 
 use std::{
     mem::offset_of,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 use aya::{
@@ -11,7 +11,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{Program, TracePoint, UProbe},
 };
-use telltale_abi::{Budget, Connection, Counters, Descriptor, Policy};
+use telltale_abi::{Answer, Budget, Connection, Counters, Descriptor, Policy};
 
 use super::{error::KernelError, sys};
 use crate::record::{ConnectionId, Ended};
@@ -52,11 +52,8 @@ pub(super) const CIPHERS: [&str; 11] = [
 /// The tracepoint programs, by their function's name, and the event of `raw_syscalls` each hangs on.
 pub(super) const TRACEPOINTS: [&str; 2] = ["sys_exit", "sys_enter"];
 
-// What `set_descriptor` relies on.
-const _: () = {
-    assert!(offset_of!(Descriptor, class) == 0);
-    assert!(offset_of!(Descriptor, limit) == 8);
-};
+/// The programs that the one at the end of a call ends in, by their place in `SENDERS`.
+const SENDERS: [&str; 4] = ["send_buffer", "send_vector", "send_vector_32_bit", "send_count"];
 
 /// The loaded object.
 #[derive(Debug)]
@@ -92,11 +89,16 @@ impl Programs {
 
     /// Loads the programs for socket sends. Without them TLS is watched all the same.
     pub(super) fn load_sends(&mut self) -> Result<(), KernelError> {
-        for name in TRACEPOINTS {
+        for name in TRACEPOINTS.into_iter().chain(SENDERS) {
             let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing("programs for sends"))?;
             let program: &mut TracePoint =
                 program.try_into().map_err(|source| KernelError::Program { name, source })?;
             program.load().map_err(|source| KernelError::Program { name, source })?;
+        }
+        for (place, name) in (0..).zip(SENDERS) {
+            let program = self.tracepoint(name)?.as_raw_fd().to_ne_bytes();
+            sys::map_update(self.map("SENDERS")?, place, &program)
+                .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of the programs for sends"))?;
         }
         Ok(())
     }
@@ -112,29 +114,20 @@ impl Programs {
         }
     }
 
-    /// Says what a process's descriptor stands for and how many of its bytes are wanted. What it sent up to now stays
-    /// counted; nothing happens when the program no longer knows it.
-    pub(super) fn set_descriptor(
-        &self,
-        tgid: u32,
-        fd: u32,
-        class: u32,
-        limit: u64,
-    ) -> Result<(), KernelError> {
-        let key = u64::from(tgid) << 32 | u64::from(fd);
-        let map = self.map("DESCRIPTORS")?;
-        let known = sys::hash_lookup::<{ size_of::<Descriptor>() }>(map, key)
-            .map_err(KernelError::call("bpf(BPF_MAP_LOOKUP_ELEM) of a descriptor"))?;
-        let Some(mut value) = known else { return Ok(()) };
-        // `class` lies first and `limit` at 8: asserted above.
-        let (head, _) = value.split_at_mut(16);
-        let (first, second) = head.split_at_mut(8);
-        if let Some(bytes) = first.first_chunk_mut::<4>() {
-            *bytes = class.to_ne_bytes();
+    /// Says of what class a socket is and how many of its bytes are wanted, beside what the program writes itself.
+    pub(super) fn answer(&self, connection: ConnectionId, class: u32, limit: u64) -> Result<(), KernelError> {
+        let Some(socket) = connection.socket() else { return Ok(()) };
+        let key = u64::from(connection.tgid) << 32 | u64::from(socket.fd);
+        let Answer { born, limit, class, padding } =
+            Answer { born: connection.born, limit, class, padding: 0 };
+        let mut value = [0u8; size_of::<Answer>()];
+        let words = [born, limit, u64::from(class) | u64::from(padding) << 32];
+        for (bytes, word) in value.chunks_exact_mut(8).zip(words) {
+            // Little-endian as every machine this runs on: `class` comes before the padding.
+            bytes.copy_from_slice(&word.to_le_bytes());
         }
-        second.copy_from_slice(&limit.to_ne_bytes());
-        sys::hash_update(map, key, &value)
-            .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of a descriptor"))
+        sys::hash_update(self.map("ANSWERS")?, key, &value)
+            .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of an answer"))
     }
 
     /// A uprobe program.
@@ -151,7 +144,11 @@ impl Programs {
     fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
         let data: &MapData = match self.ebpf.map(name) {
             Some(
-                Map::PerfEventArray(data) | Map::Array(data) | Map::PerCpuArray(data) | Map::LruHashMap(data),
+                Map::PerfEventArray(data)
+                | Map::Array(data)
+                | Map::PerCpuArray(data)
+                | Map::LruHashMap(data)
+                | Map::ProgramArray(data),
             ) => data,
             _ => return Err(KernelError::Missing(name)),
         };
@@ -165,7 +162,6 @@ impl Programs {
         cpu: u32,
         ring: BorrowedFd<'_>,
     ) -> Result<(), KernelError> {
-        use std::os::fd::AsRawFd;
         sys::map_update(self.map(map)?, cpu, &ring.as_raw_fd().to_ne_bytes())
             .map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of a perf ring"))
     }

@@ -1,5 +1,6 @@
 //! Connections of the kernel → flows of the pipeline: whose they are, where they go, and what comes of their bytes.
 
+mod ladder;
 mod sockets;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::{
     record::{ConnectionId, Direction, Event},
     stream::{self, Chunk, Step},
 };
+use ladder::{Ladder, Next};
 use sockets::Sockets;
 
 /// The pipeline with what is needed to feed it.
@@ -39,8 +41,8 @@ pub(super) struct Flows {
 
 struct Open {
     flow: FlowId,
-    /// The descriptor it writes to, until its peer was looked up.
-    fd: Option<i32>,
+    /// Which socket it writes to.
+    ladder: Ladder,
 }
 
 impl Flows {
@@ -146,17 +148,24 @@ impl Flows {
         let mut flow = Flow::new(self.apps.of(event.uid, connection.tgid), Crypt::Tls);
         flow.attr = "uid:kernel".to_owned();
         let flow = self.pipeline.open(flow);
-        self.open.insert(connection, Open { flow, fd: None });
+        self.open.insert(connection, Open { flow, ladder: Ladder::default() });
         flow
     }
 
-    /// Finds where the connection goes, once, before its first bytes are looked at.
-    fn find_peer(&mut self, connection: ConnectionId) {
-        let Some(open) = self.open.get_mut(&connection) else { return };
-        let (Some(fd), flow) = (open.fd.take(), open.flow) else { return };
-        let facts = u32::try_from(fd).ok().and_then(|fd| self.seen.facts(connection.tgid, fd)).cloned();
-        let facts = facts.unwrap_or_default();
-        let peer = facts.peer.or_else(|| peer(self.sockets.as_mut()?, connection.tgid, fd));
+    fn climb(&mut self, connection: ConnectionId, learn: impl FnOnce(&mut Ladder)) {
+        if let Some(open) = self.open.get_mut(&connection) {
+            learn(&mut open.ladder);
+        }
+    }
+
+    /// Finds where the connection goes, before bytes are looked at, when its socket has been found since the last ones;
+    /// then gives the descriptor.
+    fn find_peer(&mut self, connection: ConnectionId) -> Option<u32> {
+        let open = self.open.get_mut(&connection)?;
+        let (number, how) = open.ladder.take()?;
+        let (fd, flow) = (u32::try_from(number).ok()?, open.flow);
+        let facts = self.seen.facts(connection.tgid, fd).cloned().unwrap_or_default();
+        let peer = facts.peer.or_else(|| peer(self.sockets.as_mut()?, connection.tgid, number));
         if let Some(name) = facts.server_name {
             self.pipeline.update(flow, |flow| {
                 if flow.host.is_none() {
@@ -165,12 +174,14 @@ impl Flows {
                 }
             });
         }
-        let Some(peer) = peer else { return };
-        self.pipeline.update(flow, |flow| {
-            flow.peer = Some(peer);
-            flow.loopback = peer.ip().to_canonical().is_loopback();
-            flow.attr.push_str(" peer:ssl_set_fd");
-        });
+        if let Some(peer) = peer {
+            self.pipeline.update(flow, |flow| {
+                flow.peer = Some(peer);
+                flow.loopback = peer.ip().to_canonical().is_loopback();
+                flow.attr = format!("uid:kernel peer:{}", how.word());
+            });
+        }
+        Some(fd)
     }
 }
 
@@ -198,14 +209,13 @@ impl stream::Sink for Flows {
                 });
             }
             Step::Fd(Direction::Read, _) | Step::Peer(_) | Step::Unknown => {}
-            Step::Fd(_, fd) => {
-                if let Some(open) = self.open.get_mut(&connection) {
-                    open.fd = Some(fd);
-                }
+            Step::Fd(_, fd) => self.climb(connection, |ladder| ladder.set(fd)),
+            Step::Nested(fd) => self.climb(connection, |ladder| ladder.nested(fd)),
+            Step::Next { fd, head, taken, sent } => {
+                self.climb(connection, |ladder| ladder.next(Next { fd, head, taken, sent }));
             }
             Step::Chunk(chunk) => {
-                let fd = self.open.get(&connection).and_then(|open| u32::try_from(open.fd?).ok());
-                self.find_peer(connection);
+                let fd = self.find_peer(connection);
                 self.was_read(connection, flow, fd, event.ktime);
                 let alerts = self.pipeline.push(flow, chunk, now);
                 self.tell(&alerts);

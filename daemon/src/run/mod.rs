@@ -397,9 +397,8 @@ fn watch(
         }
         let pass = ciphers.drain(session, &mut order, flows);
         order.end_pass(pass.number, flows);
-        for (tgid, fd, wanted) in flows.take_answers() {
-            // A process or descriptor that is gone needs no answer.
-            if let Err(error) = session.set_descriptor(tgid, fd, wanted) {
+        for (connection, wanted) in flows.take_answers() {
+            if let Err(error) = session.answer(connection, wanted) {
                 log::debug!("{error}");
             }
         }

@@ -36,6 +36,19 @@ pub enum Step<'a> {
     Host(&'a str),
     /// The descriptor it was given.
     Fd(Direction, i32),
+    /// The descriptor it was seen writing to.
+    Nested(i32),
+    /// What its thread sent next after it was written to.
+    Next {
+        /// The descriptor.
+        fd: i32,
+        /// The first bytes of the send.
+        head: [u8; 8],
+        /// Bytes that the write had taken.
+        taken: u64,
+        /// Bytes that the send took.
+        sent: u64,
+    },
     /// Where a socket's bytes go from now on; none within this machine.
     Peer(Option<SocketAddr>),
     /// A descriptor of which nobody knows whether it is a socket.
@@ -242,6 +255,10 @@ impl Connection {
             Body::TlsFd { direction, fd } => step(Step::Fd(*direction, *fd)),
             Body::SocketPeer(peer) => step(Step::Peer(*peer)),
             Body::SocketUnknown => step(Step::Unknown),
+            Body::TlsNested(fd) => step(Step::Nested(*fd)),
+            Body::TlsNext { fd, head, taken, sent } => {
+                step(Step::Next { fd: *fd, head: *head, taken: *taken, sent: *sent });
+            }
             Body::TlsWrite(piece) | Body::SocketSend(piece) => {
                 let begins = piece.start.saturating_add(piece.offset);
                 // Racing threads may count from the same start: then the bytes are not a repetition and no gap.
@@ -305,6 +322,8 @@ mod tests {
                 Step::Fd(direction, fd) => format!("{direction:?}:{fd} "),
                 Step::Peer(peer) => format!("peer:{peer:?} "),
                 Step::Unknown => "unknown ".into(),
+                Step::Nested(fd) => format!("nested:{fd} "),
+                Step::Next { fd, .. } => format!("next:{fd} "),
             });
         }
     }

@@ -200,6 +200,11 @@ impl Client {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
+    /// What it said; after [`Client::watch`].
+    pub(crate) fn said(&self) -> &str {
+        &self.said
+    }
+
     /// How often the library wanted the same bytes again; after [`Client::watch`].
     pub(crate) fn retries(&self) -> u64 {
         let count = self.said.split("retries=").nth(1).and_then(|rest| rest.split(' ').next());

@@ -34,7 +34,7 @@ pub(super) struct Sockets {
     by_fd: HashMap<(u32, u32), Facts>,
     /// The last name an app looked up, by uid, and when.
     lookups: HashMap<u32, (String, u64)>,
-    answers: Vec<(u32, u32, Wanted)>,
+    answers: Vec<(ConnectionId, Wanted)>,
     /// Encrypted, by process and descriptor, and nobody has yet been seen handing its text to a library that is hooked.
     unread: Vec<Encrypted>,
     /// When the text of what goes through a descriptor was first read, by process and descriptor: a library's calls and its
@@ -161,15 +161,13 @@ impl Sockets {
 }
 
 impl Flows {
-    /// What the programs are to be told: process, descriptor, what is wanted of it.
-    pub(in crate::run) fn take_answers(&mut self) -> Vec<(u32, u32, Wanted)> {
+    /// What the programs are to be told: of which socket, what is wanted of it.
+    pub(in crate::run) fn take_answers(&mut self) -> Vec<(ConnectionId, Wanted)> {
         std::mem::take(&mut self.seen.answers)
     }
 
     fn want(&mut self, connection: ConnectionId, wanted: Wanted) {
-        if let Some(socket) = connection.socket() {
-            self.seen.answers.push((connection.tgid, socket.fd, wanted));
-        }
+        self.seen.answers.push((connection, wanted));
     }
 
     /// A step of a connection that is a socket.
@@ -204,7 +202,7 @@ impl Flows {
                 self.find_socket_peer(connection, event);
                 self.socket_sent(connection, event, chunk);
             }
-            Step::Host(_) | Step::Fd(..) => {}
+            Step::Host(_) | Step::Fd(..) | Step::Nested(_) | Step::Next { .. } => {}
         }
     }
 
