@@ -1,9 +1,13 @@
 //! The configuration file: every option with its default, mistakes named by line.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, time::UNIX_EPOCH};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     alert::{Mute, Policy},
@@ -147,13 +151,7 @@ impl Config {
     /// # Errors
     /// [`Error`] naming the line; the defaults are to be used then.
     pub fn parse(text: &str) -> Result<Config, Error> {
-        toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            Error {
-                line: before.matches('\n').count().saturating_add(1),
-                problem: error.message().split('\n').collect::<Vec<_>>().join("; "),
-            }
-        })
+        parse(text)
     }
 
     /// How much of what apps send is taken under this configuration.
@@ -174,15 +172,110 @@ impl Config {
             Level::Info => Severity::Info,
             Level::Debug => Severity::Debug,
         };
-        let mutes = self.mutes.iter().map(|mute| Mute {
-            app: mute.app.clone(),
-            host: mute.host.as_ref().map(|host| host.to_ascii_lowercase()),
-            owner: mute.owner.clone(),
-            kind: mute.kind.map(|kind| kind.0),
-            id: mute.id.clone(),
-            until_ms: mute.until.map(|until| until.0),
+        let mutes = self.mutes.iter().map(ConfigMute::mute).collect();
+        Policy { least, lines_per_hour: self.lines_per_hour, mutes, key, ..Policy::default() }
+    }
+}
+
+/// Reads a file that holds nothing but `[[mute]]` tables.
+///
+/// # Errors
+/// [`Error`] naming the line.
+pub fn mutes(text: &str) -> Result<Vec<ConfigMute>, Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    #[derive(Default)]
+    struct Mutes {
+        mute: Vec<ConfigMute>,
+    }
+    parse(text).map(|mutes: Mutes| mutes.mute)
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        Error {
+            line: before.matches('\n').count().saturating_add(1),
+            problem: error.message().split('\n').collect::<Vec<_>>().join("; "),
+        }
+    })
+}
+
+impl ConfigMute {
+    /// What it mutes.
+    pub fn mute(&self) -> Mute {
+        Mute {
+            app: self.app.clone(),
+            host: self.host.as_ref().map(|host| host.to_ascii_lowercase()),
+            owner: self.owner.clone(),
+            kind: self.kind.map(|kind| kind.0),
+            id: self.id.clone(),
+            until_ms: self.until.map(|until| until.0),
+        }
+    }
+
+    /// A mute as the command line gives it.
+    ///
+    /// # Errors
+    /// What is wrong with the kind or the date, or that nothing was named.
+    pub fn new(parts: &[(&str, String)]) -> Result<ConfigMute, String> {
+        let mut mute = ConfigMute::default();
+        for (name, text) in parts {
+            if text.is_empty() || text.chars().any(char::is_control) {
+                return Err(format!("--{name} has no name in it"));
+            }
+            let text = text.clone();
+            match *name {
+                "app" => mute.app = Some(text),
+                "host" => mute.host = Some(text),
+                "owner" => mute.owner = Some(text),
+                "kind" => mute.kind = Some(KindName::try_from(text)?),
+                "id" => mute.id = Some(text),
+                _ => mute.until = Some(Until::try_from(text)?),
+            }
+        }
+        match parts.iter().any(|(name, _)| *name != "until") {
+            true => Ok(mute),
+            false => Err("name what to mute: --app, --host, --owner, --kind or --id".to_owned()),
+        }
+    }
+
+    /// Whether its time is over.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.until.is_some_and(|until| until.0 <= now_ms)
+    }
+
+    fn parts(&self) -> Vec<(&'static str, String)> {
+        let until = self.until.map(|until| {
+            let time = UNIX_EPOCH.checked_add(Duration::from_millis(until.0)).unwrap_or(UNIX_EPOCH);
+            humantime::format_rfc3339_seconds(time).to_string()
         });
-        Policy { merge: true, least, lines_per_hour: self.lines_per_hour, mutes: mutes.collect(), key }
+        [
+            ("app", self.app.clone()),
+            ("host", self.host.clone()),
+            ("owner", self.owner.clone()),
+            ("kind", self.kind.map(|kind| kind.0.name().to_owned())),
+            ("id", self.id.clone()),
+            ("until", until),
+        ]
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)))
+        .collect()
+    }
+
+    /// As a table of the file.
+    pub fn to_toml(&self) -> String {
+        // A JSON string without control characters is a TOML string.
+        let line = |(name, text): (&str, String)| format!("{name} = {}\n", serde_json::Value::from(text));
+        format!("[[mute]]\n{}", self.parts().into_iter().map(line).collect::<String>())
+    }
+}
+
+impl fmt::Display for ConfigMute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> =
+            self.parts().into_iter().map(|(name, text)| format!("{name} {text}")).collect();
+        f.write_str(&parts.join(", "))
     }
 }
 

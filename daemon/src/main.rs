@@ -7,7 +7,7 @@ use std::{
 
 use telltale::{
     alert::{explain, sink::is_reader_gone},
-    cli::{self, Command, decode, doctor, evidence, trial},
+    cli::{self, Command, decode, doctor, evidence, mute, trial},
     config::{self, Config},
     kernel, run,
 };
@@ -25,6 +25,9 @@ fn main() -> ExitCode {
         Command::ConfigCheck(file) => config_check(file),
         Command::Decode(options) => decode::decode(&options).map_err(|error| error.to_string()),
         Command::Try(options) => trial::run(&options).map_err(|error| error.to_string()),
+        Command::Mute(command) => {
+            mute::run(&command).map_err(|error| error.to_string()).and_then(|said| print(&said))
+        }
         Command::Evidence(command) => evidence::run(&command).map_err(|error| error.to_string()),
         Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
         Command::Doctor { json, quick } => examine(json, quick),

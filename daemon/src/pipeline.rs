@@ -210,6 +210,11 @@ impl Pipeline {
         &mut self.settings
     }
 
+    /// What was said already.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
     /// What went through so far.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -8,7 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::leak::persist;
+use crate::{
+    alert::Ledger,
+    config::{self, ConfigMute},
+    leak::persist,
+};
 
 /// Holds the key.
 const KEY_FILE: &str = "id.key";
@@ -16,6 +20,12 @@ const KEY_FILE: &str = "id.key";
 const TOKENS_FILE: &str = "tokens";
 /// All places that can be remembered, with long names of apps, take less.
 const TOKENS_LARGEST: u64 = 4 << 20;
+/// Holds what was said.
+const SAID_FILE: &str = "said";
+/// All classes that can be remembered take less.
+const SAID_LARGEST: u64 = 2 << 20;
+/// Holds what the owner muted with `telltale mute`.
+pub const MUTES_FILE: &str = "mutes.toml";
 /// 128 bits, the size SipHash takes.
 const KEY_LEN: usize = 16;
 
@@ -84,6 +94,43 @@ pub fn tokens(folder: &Path) -> (persist::Store, Option<String>) {
 /// [`Error`] naming the file; what was kept before is still whole then.
 pub fn keep_tokens(folder: &Path, tokens: &persist::Store) -> Result<(), Error> {
     write(folder, TOKENS_FILE, &tokens.to_bytes())
+}
+
+/// What was said in earlier runs; with a sentence when it cannot be used and memory begins anew.
+pub fn said(folder: &Path) -> (Ledger, Option<String>) {
+    let file = folder.join(SAID_FILE);
+    let read = match fs::metadata(&file) {
+        Ok(data) if data.len() > SAID_LARGEST => Err("it is too large".to_owned()),
+        Ok(_) => fs::read(&file).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Ledger::default(), None),
+        Err(error) => Err(error.to_string()),
+    };
+    match read.and_then(|bytes| Ledger::from_bytes(&bytes).map_err(|error| error.to_string())) {
+        Ok(said) => (said, None),
+        Err(why) => (Ledger::default(), Some(format!("{}: {why}", file.display()))),
+    }
+}
+
+/// Keeps what was said for the next run.
+///
+/// # Errors
+/// [`Error`] naming the file; what was kept before is still whole then.
+pub fn keep_said(folder: &Path, said: &Ledger) -> Result<(), Error> {
+    write(folder, SAID_FILE, &said.to_bytes())
+}
+
+/// What the owner has muted; with a sentence when the file cannot be used. None there: nothing is muted.
+pub fn mutes(folder: &Path) -> (Vec<ConfigMute>, Option<String>) {
+    let file = folder.join(MUTES_FILE);
+    let read = match fs::read_to_string(&file) {
+        Ok(text) => config::mutes(&text).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), None),
+        Err(error) => Err(error.to_string()),
+    };
+    match read {
+        Ok(mutes) => (mutes, None),
+        Err(why) => (Vec::new(), Some(format!("{}: {why}; nothing of it is muted", file.display()))),
+    }
 }
 
 /// Writes a file of the folder, 0600 in 0700, whole or not at all. Whoever reads it meanwhile reads what was there before.

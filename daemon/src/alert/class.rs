@@ -5,6 +5,7 @@ use std::hash::{Hash as _, Hasher as _};
 use siphasher::sip::SipHasher13;
 
 use super::Alert;
+use crate::leak::Kind;
 
 /// Letters and digits that are not mistaken for one another; 32, so that five bits choose one.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -31,6 +32,14 @@ pub(super) fn with_value(key: &[u8; 16], class: u64, value: &str) -> u64 {
     let mut hasher = SipHasher13::new_with_key(key);
     class.hash(&mut hasher);
     value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// An app and a kind of finding; all apps when it has no name.
+pub(super) fn of_app(key: &[u8; 16], app: &str, kind: Kind) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    app.hash(&mut hasher);
+    kind.name().hash(&mut hasher);
     hasher.finish()
 }
 

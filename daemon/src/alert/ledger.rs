@@ -12,6 +12,8 @@ const MANY: usize = 3;
 const MAX_VALUES: usize = 64 * 1024;
 /// Classes remembered; beyond, the one longest silent is forgotten.
 const MAX_CLASSES: usize = 16 * 1024;
+/// Ten lines at W and above on an ordinary day are bearable; some room is left for what is new.
+pub const REPEATS_PER_DAY: u32 = 7;
 const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
@@ -68,8 +70,11 @@ pub struct Policy {
     pub merge: bool,
     /// The quietest that gets a line.
     pub least: Severity,
-    /// Lines in an hour; beyond, only what is new of its kind for its app. 0: no limit.
+    /// Lines in an hour; beyond, only a kind never told before and what is new at W and above for its app. 0: no limit.
     pub lines_per_hour: u32,
+    /// Lines at W and above in a day that tell again of what was told before; beyond, they are counted. Goes with
+    /// `lines_per_hour`: 0 there is no limit here.
+    pub repeats_per_day: u32,
     /// What the owner does not want to hear of.
     pub mutes: Vec<Mute>,
     /// This phone's key for ids. Without one of its own, ids would tell everybody which classes they stand for.
@@ -78,29 +83,52 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { merge: true, least: Severity::Info, lines_per_hour: 60, mutes: Vec::new(), key: [0; 16] }
+        Policy {
+            merge: true,
+            least: Severity::Info,
+            lines_per_hour: 60,
+            repeats_per_day: REPEATS_PER_DAY,
+            mutes: Vec::new(),
+            key: [0; 16],
+        }
     }
 }
 
 /// The memory of what was said. Bounded; time is an argument and may jump.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    classes: HashMap<u64, Entry>,
-    /// App and kind of every line shown so far.
-    shown: HashSet<(String, Kind)>,
+    pub(super) classes: HashMap<u64, Entry>,
+    /// App and kind of every line shown so far, as hashes.
+    pub(super) shown: HashSet<u64>,
+    /// Kinds of every line shown so far, as hashes.
+    pub(super) kinds: HashSet<u64>,
     /// Class and value of what was listed, as hashes: values are not kept.
     listed: HashSet<u64>,
     hour: u64,
     lines: u32,
+    day: u64,
+    repeats: u32,
     held_back: u64,
+    told: Told,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    seen: u64,
-    first_ms: u64,
-    last_ms: u64,
-    said_ms: u64,
+/// What became of findings since it was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Classes never seen before.
+    pub new: u64,
+    /// Lines shown.
+    pub lines: u64,
+    /// Lines that were due and not shown because there were too many.
+    pub held_back: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) seen: u64,
+    pub(super) first_ms: u64,
+    pub(super) last_ms: u64,
+    pub(super) said_ms: u64,
 }
 
 impl Ledger {
@@ -132,6 +160,11 @@ impl Ledger {
         }
     }
 
+    /// What became of findings since this was last called.
+    pub fn take_told(&mut self) -> Told {
+        std::mem::take(&mut self.told)
+    }
+
     /// How many classes are remembered.
     pub fn classes(&self) -> usize {
         self.classes.len()
@@ -151,6 +184,7 @@ impl Ledger {
         }
         let new = Entry { seen: 0, first_ms: now_ms, last_ms: now_ms, said_ms: now_ms };
         let entry = self.classes.entry(class).or_insert(new);
+        self.told.new = self.told.new.saturating_add(u64::from(entry.seen == 0));
         entry.seen = entry.seen.saturating_add(1);
         entry.last_ms = now_ms;
         let due = match entry.seen {
@@ -169,21 +203,34 @@ impl Ledger {
         if policy.lines_per_hour == 0 || !policy.merge {
             return;
         }
-        let hour = now_ms / HOUR_MS;
+        let (hour, day) = (now_ms / HOUR_MS, now_ms / DAY_MS);
         if hour != self.hour {
             (self.hour, self.lines) = (hour, 0);
         }
-        let name = (alert.app.name.clone(), alert.finding.kind);
-        let new = self.shown.len() < MAX_CLASSES && !self.shown.contains(&name);
-        if !new && self.lines >= policy.lines_per_hour {
+        if day != self.day {
+            (self.day, self.repeats) = (day, 0);
+        }
+        let of_app = class::of_app(&policy.key, &alert.app.name, alert.finding.kind);
+        let of_kind = class::of_app(&policy.key, "", alert.finding.kind);
+        let room = self.shown.len() < MAX_CLASSES;
+        let loud = alert.finding.severity >= Severity::Warn;
+        let new_kind = !self.kinds.contains(&of_kind);
+        let new = new_kind || (room && !self.shown.contains(&of_app));
+        let repeats = loud && alert.seen > 1 && !new;
+        let crowded = self.lines >= policy.lines_per_hour && !(new_kind || (new && loud));
+        if crowded || (repeats && self.repeats >= policy.repeats_per_day) {
             alert.shown = false;
             self.held_back = self.held_back.saturating_add(1);
+            self.told.held_back = self.told.held_back.saturating_add(1);
             return;
         }
-        if new {
-            self.shown.insert(name);
+        if room {
+            self.shown.insert(of_app);
         }
+        self.kinds.insert(of_kind);
+        self.repeats = self.repeats.saturating_add(u32::from(repeats));
         self.lines = self.lines.saturating_add(1);
+        self.told.lines = self.told.lines.saturating_add(1);
         alert.held_back = std::mem::take(&mut self.held_back);
     }
 }

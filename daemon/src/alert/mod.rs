@@ -10,6 +10,7 @@ mod ledger;
 mod line;
 pub mod logd;
 mod mask;
+mod memory;
 mod secrets;
 pub mod sink;
 #[cfg(test)]
@@ -21,7 +22,8 @@ use std::net::SocketAddr;
 use sha2::{Digest as _, Sha256};
 
 pub use kinds::{Mask, Words, explain, words};
-pub use ledger::{Ledger, Mute, Policy};
+pub use ledger::{Ledger, Mute, Policy, REPEATS_PER_DAY, Told};
+pub use memory::Damaged;
 pub use text::pieces;
 pub(crate) use {json::time, text::harmless};
 

@@ -368,6 +368,47 @@ fn a_flood_is_limited_but_a_new_kind_always_speaks() {
 }
 
 #[test]
+fn what_is_known_fills_no_day_and_what_is_new_is_never_held_back() {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let policy = Policy::default();
+    let mut ledger = Ledger::default();
+    let day = |ledger: &mut Ledger, number: u64| {
+        let mut shown = 0;
+        for place in 0..40_u64 {
+            let mut one = finding(Kind::SearchQuery, "cats");
+            one.at = format!("place{}", "x".repeat(place as usize));
+            let at = number * DAY + place * 2_000_000;
+            // Often enough that it is due once a day from the first day on.
+            for _ in 0..101 {
+                shown += usize::from(judged(ledger, &policy, vec![one.clone()], at)[0].shown);
+            }
+        }
+        shown
+    };
+    assert_eq!(day(&mut ledger, 10), 40 + policy.repeats_per_day as usize);
+    assert_eq!(day(&mut ledger, 11), policy.repeats_per_day as usize);
+    let told = ledger.take_told();
+    assert_eq!((told.new, told.lines), (40, 40 + 2 * u64::from(policy.repeats_per_day)));
+    assert_eq!(
+        told.held_back,
+        2 * 40 - u64::from(policy.repeats_per_day) + 40 - u64::from(policy.repeats_per_day)
+    );
+    let mut one = finding(Kind::SearchQuery, "cats");
+    one.at = "quite.new".into();
+    assert!(judged(&mut ledger, &policy, vec![one], 12 * DAY - 1)[0].shown);
+
+    // And after a restart nothing is new again.
+    let mut again = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
+    assert!(
+        !judged(&mut again, &policy, vec![finding(Kind::SearchQuery, "cats")], 12 * DAY - 1)[0].shown
+            || again.classes() > ledger.classes()
+    );
+    let mut one = finding(Kind::SearchQuery, "cats");
+    one.at = "quite.new".into();
+    assert!(!judged(&mut again, &policy, vec![one], 12 * DAY - 1)[0].shown);
+}
+
+#[test]
 fn the_ledger_is_bounded() {
     let mut ledger = Ledger::default();
     let policy = Policy::default();

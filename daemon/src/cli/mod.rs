@@ -4,6 +4,7 @@
 pub mod decode;
 pub mod doctor;
 pub mod evidence;
+pub mod mute;
 pub mod trial;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -42,6 +43,10 @@ telltale try [--store DIR] [--wait SECONDS] [--json] [-- OPTION...]
     they are sent. The running telltale looks for them; where none runs, one is started with the OPTIONs of run.
     --wait        watch that long instead of asking when you are done
 
+telltale mute [list] | [add] PART... | remove NUMBER
+    What you do not want to hear of; the evidence keeps it. PART, of which all must fit: --app NAME --host HOST
+    --owner OWNER --kind KIND --id ID, and --until DATE
+
 telltale alerts [--since TIME] [--before TIME] [--app NAME] [--kind KIND] [--last N] [--json]
                                        what was found, a line each; --json: unmasked
 telltale show ID                       one finding with the whole way from the bytes to the value
@@ -70,6 +75,8 @@ pub enum Command {
     Decode(DecodeOptions),
     /// Make an experiment.
     Try(trial::TryOptions),
+    /// Mute.
+    Mute(mute::MuteCommand),
     /// Read what was kept.
     Evidence(evidence::EvidenceCommand),
     /// Say what the kernel can do.
@@ -183,6 +190,9 @@ pub enum UsageError {
     /// A kind that is none.
     #[error("{0:?} is no kind of finding; there are: {all}", all = kinds())]
     Kind(String),
+    /// A mute that is none.
+    #[error("{0}; see telltale --help")]
+    Mute(String),
     /// A way to attach that is none.
     #[error("--attach takes perf or tracefs, not {0:?}")]
     Attach(String),
@@ -209,6 +219,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             "run" => run(&mut args)?,
             "decode" => decode(&mut args)?,
             "try" => trial::parse(&mut args)?.map_or(Command::Help, Command::Try),
+            "mute" => mute::parse(&mut args)?.map_or(Command::Help, Command::Mute),
             "doctor" => doctor(&mut args)?,
             "config" => config(&mut args)?,
             "explain" => explain(&mut args)?,

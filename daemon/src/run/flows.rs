@@ -13,11 +13,11 @@ use std::{
 
 use super::trials::Trials;
 use crate::{
-    alert::{Alert, sink::Sink},
+    alert::{Alert, Ledger, Told, sink::Sink},
     app::{App, AppTable},
     kernel::netlink::SocketQuery,
     leak::Crypt,
-    pipeline::{Flow, FlowId, Pipeline, Settings},
+    pipeline::{Counts, Flow, FlowId, Pipeline, Settings},
     record::{ConnectionId, Direction, Event},
     stream::{self, Chunk, Step},
 };
@@ -72,6 +72,16 @@ impl Flows {
     /// Adds labels and roles of apps, in the format of `data/packages.toml`.
     pub(super) fn add_known_apps(&mut self, text: &str) -> Result<usize, String> {
         self.apps.table.add_known(text)
+    }
+
+    /// What went through, what became of it, and how many apps are installed.
+    pub(super) fn day(&mut self) -> (Counts, Told, usize) {
+        (self.pipeline.counts(), self.pipeline.ledger().take_told(), self.apps.table.len())
+    }
+
+    /// What was said already.
+    pub(super) fn ledger(&mut self) -> &mut Ledger {
+        self.pipeline.ledger()
     }
 
     /// Lets the owner make experiments.

@@ -6,6 +6,7 @@
 mod ciphers;
 mod files;
 mod flows;
+mod heartbeat;
 mod host_log;
 mod knowledge;
 mod losses;
@@ -49,9 +50,10 @@ use crate::{
 use ciphers::Ciphers;
 use files::Files;
 use flows::Flows;
+use heartbeat::Heartbeat;
 use knowledge::Knowledge;
 use losses::Losses;
-use settings::{ConfigFile, Look};
+use settings::{ConfigFile, Look, Mutes};
 use trials::Trials;
 
 /// Why nothing is watched.
@@ -127,8 +129,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     notes.extend(damaged);
     settings.loopback = options.loopback || config.loopback;
     settings.users = config.users.clone();
-    settings.alerts = config.policy(key);
+    let (mut mutes, complaint) = Mutes::new(store);
+    notes.extend(complaint);
+    settings.alerts = mutes.policy(&config, key);
     settings.sealed = Sealed::new(unsealing(&config));
+    let mut config = config;
     match addresses() {
         Ok(addresses) => settings.addresses = addresses,
         Err(why) => notes.push(why),
@@ -144,8 +149,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
 
     let packages = options.sysroot.join("data/system/packages.list");
     let asked = store.map(|store| store.join(trial::ASKED_FILE));
+    let muted = store.map(|store| store.join(store::MUTES_FILE));
     let mut waited_for = vec![config_file.path(), &packages];
-    waited_for.extend(asked.as_deref());
+    waited_for.extend(asked.as_deref().into_iter().chain(muted.as_deref()));
     let files = Files::watch(&waited_for);
     let mut flows = Flows::new(Pipeline::new(settings), packages, sinks(options.json));
     if let Some(Err(why)) = known.packages.map(|text| flows.add_known_apps(&text)) {
@@ -153,6 +159,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     }
     notes.extend(flows.refresh_apps());
     if let Some(store) = store {
+        let (said, damaged) = store::said(store);
+        *flows.ledger() = said;
+        notes.extend(damaged);
         flows.set_trials(Trials::new(store, truth, evidence.clone()));
         notes.extend(flows.look_at_trial());
     }
@@ -169,19 +178,30 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         notes.push(format!("socket sends are not watched: {error}"));
     }
     notes.extend(session.hook_also(&config.libraries));
-    say_what_is_watched(&session);
+    say_what_is_watched(&session, flows.day().2);
     for note in notes {
         say(Severity::Info, &note);
     }
     let sources = Sources { signals: &signals, files: files.as_ref() };
-    let mut kept = Instant::now();
+    let (mut kept, mut heart) = (Instant::now(), Heartbeat::new(flows::now_ms()));
     let watched = watch(&mut session, &mut flows, &sources, evidence.as_ref(), &mut |flows| {
-        reconsider(&mut config_file, options, key, flows);
+        let changed = reconsider(&mut config_file, options, &mut config, flows);
+        let muted = mutes.look();
+        if changed || muted.is_some() {
+            flows.settings().alerts = mutes.policy(&config, key);
+        }
+        if let Some(complaint) = muted.flatten() {
+            say(Severity::Warn, &complaint);
+        }
         if let Some(complaint) = flows.refresh_apps() {
             say(Severity::Warn, &complaint);
         }
         if let Some(news) = flows.look_at_trial() {
             say(Severity::Info, &news);
+        }
+        if heart.is_due(flows::now_ms()) {
+            let (counts, told, apps) = flows.day();
+            say(Severity::Info, &heart.line(flows::now_ms(), counts, told, apps));
         }
         if kept.elapsed() >= KEEP {
             kept = Instant::now();
@@ -242,12 +262,15 @@ struct Sources<'a> {
 }
 
 /// Three lines at the start: what is watched, what of it can be read, and what silence means.
-fn say_what_is_watched(session: &Session) {
+fn say_what_is_watched(session: &Session, apps: usize) {
     let count = session.libraries().len();
     let libraries = if count == 1 { "1 library".to_owned() } else { format!("{count} libraries") };
     say(
         Severity::Info,
-        &format!("watching {libraries} with TLS (hooked by {})", session.attach_path().name()),
+        &format!(
+            "watching {libraries} with TLS (hooked by {}); {apps} apps are installed",
+            session.attach_path().name()
+        ),
     );
     let not = session.unreadable();
     let other = if not.is_empty() { String::new() } else { format!("{}, ", unreadable(not)) };
@@ -257,7 +280,7 @@ fn say_what_is_watched(session: &Session) {
             "readable is what apps hand to these libraries; not readable: {other}apps that carry their own TLS (`telltale doctor` names them)"
         ),
     );
-    say(Severity::Info, "nothing yet is not all clear");
+    say(Severity::Info, "nothing yet is not all clear; check me: telltale try");
 }
 
 fn unreadable(libraries: &[PathBuf]) -> String {
@@ -275,6 +298,11 @@ fn keep(store: Option<&Path>, flows: &mut Flows) {
     {
         say(Severity::Warn, &error.to_string());
     }
+    if let Some(folder) = store
+        && let Err(error) = store::keep_said(folder, flows.ledger())
+    {
+        say(Severity::Warn, &error.to_string());
+    }
 }
 
 /// Whose own encryption is looked into.
@@ -282,21 +310,25 @@ fn unsealing(config: &Config) -> sealed::Policy {
     sealed::Policy::built_in().with(&config.unseal, &config.never_unseal)
 }
 
-/// Looks whether the configuration has changed, and goes by it from now on.
-fn reconsider(file: &mut ConfigFile, options: &RunOptions, key: [u8; 16], flows: &mut Flows) {
+/// Looks whether the configuration has changed, and goes by it from now on; true when it has.
+fn reconsider(file: &mut ConfigFile, options: &RunOptions, now: &mut Config, flows: &mut Flows) -> bool {
     match file.look() {
-        Look::Same => {}
-        Look::Mistake(mistake) => say(Severity::Error, &mistake),
+        Look::Same => false,
+        Look::Mistake(mistake) => {
+            say(Severity::Error, &mistake);
+            false
+        }
         Look::New(config) => {
             let settings = flows.settings();
             settings.loopback = options.loopback || config.loopback;
             settings.users = config.users.clone();
-            settings.alerts = config.policy(key);
             settings.sealed.set_policy(unsealing(&config));
             if logd::is_started() {
                 log::set_max_level(config.log_level.filter());
             }
             say(Severity::Info, "the configuration has changed");
+            *now = *config;
+            true
         }
     }
 }

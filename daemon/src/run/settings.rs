@@ -6,7 +6,11 @@ use std::{
     time::SystemTime,
 };
 
-use crate::config::Config;
+use crate::{
+    alert::{Mute, Policy},
+    config::{Config, ConfigMute},
+    store,
+};
 
 /// The file, and what it looked like when it was last read.
 #[derive(Debug)]
@@ -85,6 +89,43 @@ impl ConfigFile {
     }
 }
 
+/// What the owner muted with `telltale mute`, read again when the file has changed.
+pub(super) struct Mutes {
+    folder: Option<PathBuf>,
+    stamp: Option<(SystemTime, u64)>,
+    list: Vec<Mute>,
+}
+
+impl Mutes {
+    /// Those in the store, if there is one; and a sentence when its file cannot be used.
+    pub(super) fn new(store: Option<&Path>) -> (Mutes, Option<String>) {
+        let mut mutes = Mutes { folder: store.map(Path::to_owned), stamp: None, list: Vec::new() };
+        let complaint = mutes.look().flatten();
+        (mutes, complaint)
+    }
+
+    /// Reads them again if they have changed: none when they have not, else a sentence when the file cannot be used.
+    pub(super) fn look(&mut self) -> Option<Option<String>> {
+        let folder = self.folder.as_deref()?;
+        let data = fs::metadata(folder.join(store::MUTES_FILE)).ok();
+        let stamp = data.and_then(|data| Some((data.modified().ok()?, data.len())));
+        if stamp == self.stamp {
+            return None;
+        }
+        self.stamp = stamp;
+        let (list, complaint) = store::mutes(folder);
+        self.list = list.iter().map(ConfigMute::mute).collect();
+        Some(complaint)
+    }
+
+    /// A configuration's policy with these.
+    pub(super) fn policy(&self, config: &Config, key: [u8; 16]) -> Policy {
+        let mut policy = config.policy(key);
+        policy.mutes.extend(self.list.iter().cloned());
+        policy
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +150,22 @@ mod tests {
 
         fs::remove_file(&file).unwrap();
         assert_eq!(config.look(), Look::New(Box::default()));
+    }
+
+    #[test]
+    fn mutes_of_the_store_join_those_of_the_configuration_and_are_read_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut mutes, complaint) = Mutes::new(Some(dir.path()));
+        assert_eq!((complaint, mutes.look()), (None, None));
+        let config = Config::parse("[[mute]]\nid = \"k3f9q2\"\n").unwrap();
+        assert_eq!(mutes.policy(&config, [0; 16]).mutes.len(), 1);
+        store::write(dir.path(), store::MUTES_FILE, b"[[mute]]\napp = \"com.a\"\n").unwrap();
+        assert_eq!(mutes.look(), Some(None));
+        assert_eq!(mutes.policy(&config, [0; 16]).mutes.len(), 2);
+        store::write(dir.path(), store::MUTES_FILE, b"[[mute]]\nnonsense = 1\n").unwrap();
+        assert!(mutes.look().unwrap().unwrap().contains("line 2"));
+        assert_eq!(mutes.policy(&config, [0; 16]).mutes.len(), 1);
+        assert!(Mutes::new(None).0.look().is_none());
     }
 
     #[test]
