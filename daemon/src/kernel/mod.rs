@@ -185,6 +185,7 @@ impl Session {
                 session.consider(&mapping);
             }
         }
+        sys::give_back_memory();
         Ok(session)
     }
 
@@ -397,6 +398,9 @@ impl Session {
         for (mapping, _) in &mappings {
             self.hook_mapped(mapping);
         }
+        if !mappings.is_empty() {
+            sys::give_back_memory();
+        }
         self.libraries.len().saturating_sub(before)
     }
 
@@ -447,6 +451,18 @@ impl Session {
         self.programs.set_ring("RECORDS", cpu, data.event())?;
         self.programs.set_ring("DOORBELL", cpu, doorbell.event())?;
         self.cpus.push(CpuRings { cpu, data, doorbell });
+        Ok(())
+    }
+
+    /// Exchanges the rings for such as a machine has that may have so many CPUs. What is in the old ones is gone.
+    ///
+    /// # Errors
+    /// A ring cannot be opened.
+    pub fn take_rings_for(&mut self, cpus: usize) -> Result<(), KernelError> {
+        let pages = ring_bytes(cpus) / sys::page_size();
+        for rings in std::mem::take(&mut self.cpus) {
+            self.open_rings(rings.cpu, pages)?;
+        }
         Ok(())
     }
 

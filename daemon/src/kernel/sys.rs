@@ -247,6 +247,16 @@ fn bpf_result(returned: libc::c_long) -> io::Result<()> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Gives freed memory back to the system. Loading the programs and reading symbol tables take tens of MiB for a moment, of
+/// which the GNU C library would keep what lies below anything still in use. Android's allocators give back by themselves.
+pub(super) fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches free memory only, and locks its arenas as malloc does.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Bytes of one page.
 pub(super) fn page_size() -> usize {
     // SAFETY: no memory involved.

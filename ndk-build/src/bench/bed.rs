@@ -9,10 +9,12 @@ use crate::run::Run;
 use crate::samples::Sample;
 use crate::{clients, compile, say};
 
-use super::helper::{End, Helper, on_cpu};
+use super::helper::{End, Helper, on_cpu, pair};
 
 /// The way to uprobes a bench takes.
 pub const WAYS: [&str; 2] = ["perf", "tracefs"];
+/// CPUs of the phone, each with its ring.
+pub const PHONE_CPUS: usize = 8;
 /// What Telltale's last line at the start says.
 const WATCHING: &str = "nothing yet is not all clear";
 
@@ -114,6 +116,17 @@ impl<'c> Bed<'c> {
         let mut helper = Helper::start(run, End::Input)?;
         helper.wait_for("ready")?;
         Ok(helper)
+    }
+
+    /// Bytes of all rings on a machine with so many CPUs.
+    ///
+    /// # Errors
+    /// The meter does not say.
+    pub fn rings(&self, cpus: usize) -> Result<f64> {
+        let said = Run::new(self.context.target.join("release/examples/meter"))
+            .args(["rings", &cpus.to_string()])
+            .output()?;
+        pair(said.trim(), "bytes").ok_or_else(|| Error::Check(format!("the meter said {said}")))
     }
 
     /// `telltale run` on one library alone, on the second CPU, once its hooks are in.

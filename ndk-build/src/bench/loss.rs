@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-use super::bed::Bed;
-use super::helper::{Helper, pair};
+use super::bed::{Bed, PHONE_CPUS};
+use super::helper::{Helper, cpus, pair};
 use super::process;
 use super::stats::Spread;
 use super::table::{Budget, Row, number};
@@ -19,7 +19,7 @@ const SETTLE: Duration = Duration::from_millis(1500);
 
 pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
     let ms = bed.pick(30_000, 3_000);
-    let mut rows = to_record(bed, ms)?;
+    let mut rows = vec![to_record(bed, ms, PHONE_CPUS)?, to_record(bed, ms, cpus())?];
     let whole = Whole::start(bed)?;
     let size = whole.size;
     let (sent, seconds, lost, cpu) = whole.stream(ms, 0)?;
@@ -36,15 +36,13 @@ pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The hooks, the rings and the parsing of records.
-fn to_record(bed: &Bed<'_>, ms: u32) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+/// The hooks, the rings as on so many CPUs, and the parsing of records.
+fn to_record(bed: &Bed<'_>, ms: u32, cpus: usize) -> Result<Row> {
     let library = bed.library();
-    let meter = bed.meter(&["records", &library.to_string_lossy(), "perf"])?;
+    let meter = bed.meter(&["records", &library.to_string_lossy(), &cpus.to_string()])?;
     let mut caller = bed.caller()?;
     let answer = caller.ask(&format!("stream {SIZE} {ms} 0"))?;
-    let pid = meter.pid();
-    let cpu = process::cpu_seconds(pid);
+    let cpu = process::cpu_seconds(meter.pid());
     let counts = meter.stop()?.pop().unwrap_or_default();
     caller.stop()?;
     let of = |line: &str, key| {
@@ -52,21 +50,22 @@ fn to_record(bed: &Bed<'_>, ms: u32) -> Result<Vec<Row>> {
     };
     let (sent, seconds) = (of(&answer, "calls")?, of(&answer, "seconds")?);
     let (read, lost) = (of(&counts, "writes")?, of(&counts, "lost")?);
-    // What the client made and what arrived count; the programs' own count of losses must agree.
-    rows.push(
-        Row::exact(format!("{SIZE} B each, at full speed: lost"), "events", (sent - read).max(lost))
-            .budget(Budget::AtMost(0.0))
-            .note(format!(
-                "{} sent in {} s, {} read to the record, {} lost by the programs' count; {}/s; reader {} % of a core",
-                number(sent),
-                number(seconds),
-                number(read),
-                number(lost),
-                number(sent / seconds),
-                number(100.0 * cpu / seconds),
-            )),
+    let ring = bed.rings(cpus)? / 1024.0 / cpus as f64;
+    // What the client made less what arrived; the programs' own count of losses must agree.
+    let row = Row::exact(
+        format!("{SIZE} B each, ring of {} KiB: lost", number(ring)),
+        "events",
+        (sent - read).max(lost),
     );
-    Ok(rows)
+    Ok(row.budget(Budget::AtMost(0.0)).note(format!(
+        "{} sent in {} s, {} read to the record, {} lost by the programs' count; {}/s; reader {} % of a core",
+        number(sent),
+        number(seconds),
+        number(read),
+        number(lost),
+        number(sent / seconds),
+        number(100.0 * cpu / seconds),
+    )))
 }
 
 /// The daemon without a budget, and a client that writes a telemetry request each time.

@@ -8,23 +8,21 @@ use std::time::Duration;
 use crate::clients;
 use crate::context::write;
 use crate::error::{Error, Result};
-use crate::run::Run;
 
-use super::bed::Bed;
-use super::helper::{Helper, pair};
+use super::bed::{Bed, PHONE_CPUS};
+use super::helper::Helper;
 use super::process;
 use super::table::{Budget, Row, number};
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// CPUs of the phone, each with its ring.
-const PHONE_CPUS: &str = "8";
 /// Connections in a second: a hundred times what a busy phone opens, and less than the daemon can follow.
 const RATE: u32 = 10_000;
 /// What the memory may grow by from a tenth of the connections to all of them: what an allocator keeps here and there.
 const FLAT_MIB: f64 = 0.5;
 
 pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
-    let rings = rings(bed)?;
+    // Their pages are in no process's resident set.
+    let rings = bed.rings(PHONE_CPUS)? / MIB;
     let config = bed.without_budget()?;
     let mut rows = vec![
         Row::exact(format!("rings of {PHONE_CPUS} CPUs"), "MiB", rings).note("counted in the two rows below"),
@@ -64,14 +62,6 @@ pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
 
 fn row(what: &str, resident: f64, rings: f64, budget: f64, note: &str) -> Row {
     Row::exact(what, "MiB", resident + rings).budget(Budget::AtMost(budget)).note(note)
-}
-
-/// Bytes of all rings on the phone, in MiB. Their pages are in no process's resident set.
-fn rings(bed: &Bed<'_>) -> Result<f64> {
-    let meter = bed.context.target.join("release/examples/meter");
-    let said = Run::new(meter).args(["rings", PHONE_CPUS]).output()?;
-    let bytes = pair(said.trim(), "bytes").ok_or_else(|| Error::Check(format!("the meter said {said}")))?;
-    Ok(bytes / MIB)
 }
 
 fn resident(daemon: &Helper, field: &str) -> Result<f64> {

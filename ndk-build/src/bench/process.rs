@@ -7,6 +7,12 @@ pub fn kib(pid: u32, field: &str) -> Option<f64> {
     number_in(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, field)
 }
 
+/// From now on `VmHWM` is the largest since now (`Documentation/filesystems/proc.rst`, clear_refs).
+pub fn forget_peak(pid: u32) {
+    // A kernel that does not know this tells the peak since the start, which is no less.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 /// Seconds of processor time that its threads have used.
 pub fn cpu_seconds(pid: u32) -> f64 {
     // Nanoseconds on a CPU, nanoseconds waiting for one, times it was put there (Documentation/scheduler/sched-stats.rst).
