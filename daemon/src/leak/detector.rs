@@ -162,6 +162,10 @@ impl Detector {
             why.push_str("; ");
             why.push_str(reason);
         }
+        if let Some(cut) = cut(tree, node) {
+            why.push_str("; not all of the message was read: ");
+            why.push_str(cut);
+        }
         let sealed = candidate.kind == Kind::EncryptedTelemetry;
         let (via, way) = rulings.way(node, || (tree.via(node), crypt(tree, node, case.context.crypt)));
         Finding {
@@ -200,7 +204,7 @@ impl Detector {
         };
         let unopened = tree.unopened.map_or_else(String::new, |why| format!("; {why}"));
         if let Some((telemetry, why)) = telemetry.and_then(|t| Some((t, t.unreadable.as_ref()?))) {
-            let node = telemetry.payload.unwrap_or_else(|| tree.nodes.len().saturating_sub(1));
+            let node = telemetry.payload.or(telemetry.start).unwrap_or(0);
             let facts: Vec<String> =
                 telemetry.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
             let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
@@ -251,6 +255,18 @@ struct Sender {
     named: Option<String>,
     /// What its first event says.
     of_an_event: Option<String>,
+}
+
+/// The limit or the early end that cut a layer or one around it short.
+fn cut(tree: &Tree, node: usize) -> Option<&'static str> {
+    let mut next = Some(node);
+    while let Some(node) = next.and_then(|index| tree.nodes.get(index)) {
+        if node.cut.is_some() {
+            return node.cut;
+        }
+        next = node.parent;
+    }
+    None
 }
 
 /// The innermost protection on the way to a layer.
@@ -357,6 +373,7 @@ impl<'a> Work<'a> {
                 self.field(field, fields);
             }
         }
+        self.field_neighbours(fields);
         let mut hits = Vec::new();
         for (index, node) in tree.nodes.iter().enumerate() {
             match &node.content {
@@ -533,6 +550,23 @@ impl<'a> Work<'a> {
                 self.neighbours(node, steps, fix, numbers);
             }
             _ => {}
+        }
+    }
+
+    /// The same for two neighbouring fields of a query or form, whatever they are called.
+    fn field_neighbours(&mut self, fields: &[Field<'a>]) {
+        let Some(fix) = self.detector.fix else { return };
+        for pair in fields.windows(2) {
+            let [first, second] = pair else { continue };
+            if !is_open(first) || first.part != second.part {
+                continue;
+            }
+            let near = |lat, lon| position::pair_near(lat, lon, fix);
+            let Some(found) = near(first.text, second.text).or_else(|| near(second.text, first.text)) else {
+                continue;
+            };
+            let place = Place { node: first.node, at: first.at.clone() };
+            self.located(place, found, fix, format!("{},{}", first.text, second.text), first.name);
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     candidate::{Candidate, Place},
     data::{At, Data, Row, Take},
     detector::Field,
-    judge::is_host,
+    judge::{is_host, is_identifier},
     path::{Path, Step, Trie, get, leaves, render, text_of},
     take,
 };
@@ -262,7 +262,10 @@ impl Dictionary {
             family.map_or(&[][..], |family| &family.beside).iter().chain(self.by_host.iter().filter(on_host));
         for row in ids.filter_map(|id| self.rows.get(*id)) {
             for at in &row.at {
-                for field in fields.iter().filter(|field| is_at(at, field)) {
+                let open = |field: &&Field<'_>| tree.nodes.get(field.node).is_some_and(|node| !node.covered);
+                for field in
+                    fields.iter().filter(|field| is_at(at, field) && (field.part != "body" || open(field)))
+                {
                     let mut push = |text: &str| {
                         let place = Place { node: field.node, at: field.at.clone() };
                         self.push(row, place, text.into(), None, out);
@@ -417,6 +420,13 @@ impl Dictionary {
         if text.is_empty() || out.len() >= MAX_FOUND {
             return;
         }
+        if is_identifier(row.kind) && text.contains(',') && take::joined(text).all(|part| part.len() >= 8) {
+            // Two slots, two values: `imei1,imei2`, each as it is or hashed.
+            for part in take::joined(text).take(8) {
+                self.push(row, place.clone(), part.to_owned().into(), sender, out);
+            }
+            return;
+        }
         let value = if is_address(row.kind) { take::without_userinfo(text) } else { text.to_owned() };
         out.push(Candidate {
             kind: row.kind,
@@ -440,7 +450,7 @@ fn is_at(at: &At, field: &Field<'_>) -> bool {
         At::Form(name) => field.part == "form" && field.name == name,
         At::Header(name) => field.part == "header" && field.name == name,
         At::Query => field.part == "query",
-        At::Body => matches!(field.part, "form" | "part"),
+        At::Body => matches!(field.part, "form" | "part" | "body"),
         At::Event | At::Inside(_) | At::Root(_) => false,
     }
 }

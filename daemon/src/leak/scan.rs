@@ -104,8 +104,9 @@ impl Scanner {
 fn bounded(bounds: Bounds, text: &[u8], start: usize, end: usize) -> bool {
     let before = start.checked_sub(1).and_then(|index| text.get(index)).copied();
     let after = text.get(end).copied();
-    // Bytes from 0x80 on are letters of other scripts in UTF-8.
-    let word = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || b >= 0x80);
+    // Bytes from 0x80 on are letters of other scripts in UTF-8, and lengths and tags in binary records.
+    let letter = |b: u8| b.is_ascii_alphanumeric() || (b >= 0x80 && std::str::from_utf8(text).is_ok());
+    let word = |byte: Option<u8>| byte.is_some_and(letter);
     match bounds {
         Bounds::Anywhere => true,
         Bounds::Token => !word(before) && !word(after),

@@ -20,6 +20,12 @@ pub(crate) fn parts<'t>(text: &'t str, name: &str) -> Vec<(&'t str, &'t str)> {
         .collect()
 }
 
+/// The values of a field that joins several with commas, without brackets and quotes.
+pub(crate) fn joined(text: &str) -> impl Iterator<Item = &str> {
+    let marks = |c: char| c.is_whitespace() || matches!(c, '[' | ']' | '"');
+    text.split(',').map(move |part| part.trim_matches(marks)).filter(|part| !part.is_empty())
+}
+
 /// What a usage record says: `es` is a list of { p: package index, e: 1 opened or 2 left, t: seconds }, `pim` a list of
 /// { package: index }.
 #[derive(Debug, Default, PartialEq, Eq)]

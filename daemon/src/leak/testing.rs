@@ -96,6 +96,7 @@ impl Case {
         let payload = self.tree.nodes.iter().position(|node| matches!(node.content, Content::Value(_)));
         self.tree.protocol = Some(Telemetry {
             opened: Vec::new(),
+            start: None,
             id: id.into(),
             name: id.into(),
             payload,

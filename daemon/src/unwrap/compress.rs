@@ -31,6 +31,8 @@ pub(super) struct Inflated {
 
 /// Fewest bytes that are tried without a magic.
 const LEAST_UNANNOUNCED: usize = 24;
+/// By how much packing may have lengthened a short text.
+const SHRINK_SLACK: usize = 16;
 /// The stream is damaged: what came before the damage is shown.
 const CUT_DAMAGED: &str = "is damaged: what came before the damage is shown";
 /// The stream's own check disagrees.
@@ -178,8 +180,9 @@ pub(super) fn unbrotli_unannounced(data: &[u8], budget: &mut Budget) -> Option<I
 fn whole_text(out: &Inflated, input: usize) -> bool {
     out.cut.is_none()
         && out.used == input
-        && out.bytes.len() >= input
-        && super::text::reads_as_text(&out.bytes, LEAST_UNANNOUNCED)
+        && out.bytes.len() + SHRINK_SLACK >= input
+        && (super::text::reads_as_text(&out.bytes, LEAST_UNANNOUNCED)
+            || super::guess::frames_json(&out.bytes))
 }
 
 /// Brotli (RFC 7932): it has no magic, so it is tried only where something says so.

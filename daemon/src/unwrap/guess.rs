@@ -100,8 +100,13 @@ fn binary(data: &[u8], budget: &mut Budget) -> Option<Layer> {
     if let Some(out) = compress::inflate_unannounced(data, budget) {
         return Some(Layer::inflated("deflate", out, "inflates to its last byte and gives text"));
     }
-    let out = compress::unbrotli_unannounced(data, budget)?;
-    Some(Layer::inflated("brotli", out, "unpacks to its last byte and gives text"))
+    if let Some(out) = compress::unbrotli_unannounced(data, budget) {
+        return Some(Layer::inflated("brotli", out, "unpacks to its last byte and gives text"));
+    }
+    let text = text::utf16_runs(data)?;
+    let layer =
+        Layer::new("utf-16", Content::Bytes(text.into_bytes()), "runs of 16-bit text between other bytes");
+    Some(Layer { covers: false, ..layer })
 }
 
 fn utf16(data: &[u8]) -> Option<Layer> {
@@ -118,7 +123,8 @@ pub(super) fn protobuf(data: &[u8], declared: bool, budget: &mut Budget) -> Opti
         "parses as protobuf fields to the last byte, a third of it text"
     };
     let value = protobuf::parse(data, declared, budget)?;
-    Some(Layer::new("protobuf", Content::Value(value), why))
+    // A digest now and then reads as a message of its own: the bytes are searched as well.
+    Some(Layer { covers: false, ..Layer::new("protobuf", Content::Value(value), why) })
 }
 
 /// Pictures, sound, films, fonts, archives and programs: nothing to peel, and their density means nothing.
@@ -172,8 +178,12 @@ pub(super) fn text(text: &str, budget: &mut Budget) -> Option<Layer> {
         _ => {}
     }
     let bytes = trimmed.as_bytes();
+    if let Some(layer) = announced(trimmed, budget) {
+        return Some(layer);
+    }
     let chars = Chars::of(bytes);
-    if chars.hex() {
+    // A number of a few digits is a number; text of digits and marks in hex has no letters either.
+    if chars.hex() || (chars.digits() && bytes.len() >= 2 * LEAST_TEXT) {
         return hex(bytes, budget);
     }
     if chars.base64() {
@@ -265,6 +275,28 @@ fn hex(text: &[u8], budget: &mut Budget) -> Option<Layer> {
     Some(Layer::new("hex", Content::Bytes(bytes), "hex digits that decode to something readable"))
 }
 
+/// Hex digits in groups of two, `0x` before hex digits, base64 in a `data:` address (RFC 2397): told by their first bytes.
+fn announced(text: &str, budget: &mut Budget) -> Option<Layer> {
+    let bytes = text.as_bytes();
+    match bytes {
+        [b'0', b'x' | b'X', digits @ ..] => hex(digits, budget),
+        [_, _, separator @ (b' ' | b':' | b'-'), _, _, next, ..] if next == separator => {
+            let mut groups = bytes.split(|byte| byte == separator);
+            if bytes.len() < 3 * LEAST_TEXT - 1 || !groups.all(|group| group.len() == 2) {
+                return None;
+            }
+            let digits: Vec<u8> = bytes.iter().copied().filter(|byte| byte != separator).collect();
+            hex(&digits, budget)
+        }
+        [b'd', b'a', b't', b'a', b':', ..] => {
+            let comma = memchr::memchr(b',', bytes.get(..128).unwrap_or(bytes))?;
+            let (head, data) = bytes.split_at_checked(comma + 1)?;
+            if head.ends_with(b";base64,") { base64(data, budget) } else { None }
+        }
+        _ => None,
+    }
+}
+
 fn base64(text: &[u8], budget: &mut Budget) -> Option<Layer> {
     if text.len() < LEAST_ENCODED || is_uuid(text) || !budget.work(text.len()) {
         return None;
@@ -283,8 +315,19 @@ fn promising(bytes: &[u8], budget: &mut Budget) -> bool {
     compress::is_gzip(bytes)
         || compress::is_zstd(bytes)
         || text::reads_as_text(bytes, LEAST_TEXT)
+        || frames_json(bytes)
         || magic(bytes, budget).is_some()
         || binary(bytes, budget).is_some()
+}
+
+/// Begins and ends as JSON does. Short values make more marks than letters, so that it need not read as text.
+pub(super) fn frames_json(bytes: &[u8]) -> bool {
+    let framed = matches!(
+        (bytes, bytes.trim_ascii_end().last()),
+        ([b'{', b'"', ..] | [b'{', b' ' | b'\n', ..], Some(b'}'))
+            | ([b'[', b'{' | b'[' | b'"', ..], Some(b']'))
+    );
+    framed && bytes.len() >= LEAST_TEXT && simdutf8::basic::from_utf8(bytes).is_ok()
 }
 
 /// `a=b&c=d`: two pairs or more, each with a plain name.

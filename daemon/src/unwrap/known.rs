@@ -78,7 +78,9 @@ impl Request<'_> {
 
     /// The node a recipe begins at.
     fn node(&self, step: &Step) -> Option<usize> {
-        let of = |list: &[(String, usize)], name: &str| list.iter().find(|(n, _)| n == name).map(|(_, i)| *i);
+        let of = |list: &[(String, usize)], names: &str| {
+            names.split('|').find_map(|name| list.iter().find(|(n, _)| n == name).map(|(_, i)| *i))
+        };
         match step {
             Step::Form(name) => of(&self.parts.form, name),
             Step::Query(name) => of(&self.parts.query, name),
@@ -240,6 +242,7 @@ impl Request<'_> {
             .as_ref()
             .map(|(start, _)| *start)
             .or_else(|| row.recipes.iter().find_map(|recipe| self.node(recipe.first()?)).or(self.parts.body));
+        telemetry.start = start;
         if let Some((start, layers)) = decoded {
             peeler.close(start);
             let mut at = Some(start);

@@ -143,6 +143,8 @@ pub struct Telemetry {
     pub payload: Option<usize>,
     /// Further nodes that the dictionary speaks of: the clear texts of sealed events.
     pub opened: Vec<usize>,
+    /// The node the protocol's own recipe begins at, read or not.
+    pub start: Option<usize>,
     /// Why its content cannot be read, when it cannot.
     pub unreadable: Option<String>,
     /// True when a checksum in the message itself proves the protocol (Sensors `crc`).

@@ -18,6 +18,8 @@ use super::{
 const NAME_MAX: usize = 64;
 /// Longest header value that is kept.
 const HEADER_MAX: usize = 4096;
+/// How the content types of gRPC-Web begin.
+const GRPC_WEB: &[u8] = b"application/grpc-web";
 /// Headers that say nothing but how to talk, or that must never be opened.
 const CLOSED_HEADERS: &[&str] = &[
     "accept",
@@ -84,8 +86,8 @@ pub(super) struct Peeler<'o> {
     pub(super) budget: Budget,
     /// Per node: its depth, and whether it is still to be looked into.
     marks: Vec<(usize, bool)>,
-    /// The node the message declares to be protobuf.
-    protobuf: Option<usize>,
+    /// The nodes the message declares to be protobuf.
+    protobuf: Vec<usize>,
     /// What opens the app's own seals.
     pub(super) opener: Option<&'o mut dyn Opener>,
     /// Who sealed what was opened, where that is another app than the sender.
@@ -108,7 +110,7 @@ impl<'o> Peeler<'o> {
             tree: Tree::default(),
             budget: Budget::new(limits),
             marks: Vec::new(),
-            protobuf: None,
+            protobuf: Vec::new(),
             opener,
             sealed_by: None,
         }
@@ -263,10 +265,12 @@ impl<'o> Peeler<'o> {
         parts.body = Some(index);
         let content_type = message.header("content-type").unwrap_or_default();
         if message.protocol == Protocol::Grpc || memchr::memmem::find(content_type, b"protobuf").is_some() {
-            self.protobuf = Some(index);
+            self.protobuf.push(index);
         }
         let data = self.take_bytes(index);
-        if starts_with_ignoring_case(content_type, b"multipart/") {
+        if message.protocol != Protocol::Grpc && starts_with_ignoring_case(content_type, GRPC_WEB) {
+            self.grpc_web(index, content_type, &data);
+        } else if starts_with_ignoring_case(content_type, b"multipart/") {
             self.multipart(index, content_type, &data);
         } else if looks_like_form(
             &data,
@@ -276,6 +280,32 @@ impl<'o> Peeler<'o> {
             self.close(index);
         }
         self.put_bytes(index, data);
+    }
+
+    /// The messages of a gRPC-Web body: a flag and a length before each, with base64 over all of it in its text form
+    /// (gRPC-Web protocol, "Protocol differences vs gRPC over HTTP2").
+    fn grpc_web(&mut self, parent: usize, content_type: &[u8], data: &[u8]) {
+        let is_text =
+            starts_with_ignoring_case(content_type.get(GRPC_WEB.len()..).unwrap_or_default(), b"-text");
+        let decoded = is_text.then(|| text::unbase64(data, true)).flatten();
+        let mut rest = decoded.as_deref().unwrap_or(data);
+        while let Some(([flag, length @ ..], body)) = rest.split_first_chunk::<5>() {
+            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+            let cut = (body.len() < length).then_some(Limits::CUT_SHORT);
+            let (message, after) = body.split_at_checked(length).unwrap_or((body, &[]));
+            rest = after;
+            // The last one holds trailers.
+            if *flag & 0x80 != 0 || message.is_empty() {
+                continue;
+            }
+            let layer =
+                Layer { cut, ..Layer::new("grpc-web", bytes_of(message), "a message of the gRPC-Web body") };
+            let Some(index) = self.add(parent, String::new(), "grpc-web".to_owned(), layer) else { return };
+            self.close(parent);
+            if *flag & 1 == 0 {
+                self.protobuf.push(index);
+            }
+        }
     }
 
     fn multipart(&mut self, parent: usize, content_type: &[u8], data: &[u8]) {
@@ -350,7 +380,7 @@ impl<'o> Peeler<'o> {
         match &content {
             Content::Bytes(data) if self.unseal(index, "", data) => {}
             Content::Bytes(data) => {
-                let declared = self.protobuf == Some(index);
+                let declared = self.protobuf.contains(&index);
                 let declared = declared.then(|| guess::protobuf(data, true, &mut self.budget)).flatten();
                 if let Some(layer) = declared.or_else(|| guess::bytes(data, &mut self.budget)) {
                     self.add(index, String::new(), layer.step.to_owned(), layer);

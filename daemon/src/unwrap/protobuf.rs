@@ -144,8 +144,12 @@ fn wide(bits: u64) -> super::Str {
     if text::human_size(double) { format!("{double}").into() } else { whole(bits) }
 }
 
-/// Four bytes likewise.
+/// Four bytes likewise; signed, as coordinates in ten-millionths of a degree are.
 fn narrow(bits: u32) -> super::Str {
     let float = f32::from_bits(bits);
-    if text::human_size(f64::from(float)) { format!("{float}").into() } else { bits.to_string().into() }
+    if text::human_size(f64::from(float)) {
+        format!("{float}").into()
+    } else {
+        bits.cast_signed().to_string().into()
+    }
 }

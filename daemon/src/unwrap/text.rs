@@ -89,6 +89,11 @@ impl Chars {
             || self.only(Chars::DIGIT | Chars::HEX_UPPER) && self.has(Chars::HEX_UPPER)
     }
 
+    /// Digits alone.
+    pub(super) fn digits(self) -> bool {
+        self.0 == Chars::DIGIT
+    }
+
     /// Only what base64 is written with, and more than hex.
     pub(super) fn base64(self) -> bool {
         const LETTERS: u16 = Chars::DIGIT | Chars::HEX_LOWER | Chars::HEX_UPPER | Chars::ALPHA;
@@ -222,6 +227,38 @@ pub(super) fn unutf16(bytes: &[u8]) -> Option<(String, &'static str)> {
     let text: String = char::decode_utf16(units).collect::<Result<_, _>>().ok()?;
     let name = if little { "utf-16le" } else { "utf-16be" };
     (!text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace())).then_some((text, name))
+}
+
+/// Fewest characters in a row that are taken for 16-bit text between other bytes.
+const LEAST_RUN: usize = 8;
+
+/// The runs of 16-bit ASCII between other bytes, a line each: records of fixed form hold text so, and nothing announces it.
+pub(super) fn utf16_runs(bytes: &[u8]) -> Option<String> {
+    if memchr::memchr_iter(0, bytes).take(LEAST_RUN).count() < LEAST_RUN {
+        return None;
+    }
+    let mut out = String::new();
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= 2 * LEAST_RUN - 1) {
+        let (pairs, _) = rest.as_chunks::<2>();
+        let run = pairs.iter().take_while(|[low, high]| matches!(low, b' '..=b'~') && *high == 0);
+        let text: String = run.map(|[low, _]| char::from(*low)).collect();
+        // The last character of a big-endian run is not followed by its zero.
+        let last = rest.get(2 * text.len()).filter(|byte| matches!(byte, b' '..=b'~'));
+        let big = at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&0);
+        let length = text.len();
+        if length >= LEAST_RUN {
+            out.push_str(&text);
+            out.push('\n');
+        }
+        if let Some(last) = last.filter(|_| big && length + 1 >= LEAST_RUN) {
+            out.push_str(&text);
+            out.push(char::from(*last));
+            out.push('\n');
+        }
+        at += (2 * length).max(1);
+    }
+    (!out.is_empty()).then_some(out)
 }
 
 /// Whether 16-bit text without a mark is little-endian; `None` when it is not 16-bit text.

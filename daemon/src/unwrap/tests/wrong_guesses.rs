@@ -24,7 +24,7 @@ fn ordinary_texts_are_not_encodings() {
         "9f3c2b7a1d4e5f60",
         "34:ce:00:12:34:56",
         "20200501120000123456",
-        "303132333435363738393031323334353637",
+        "271828182845904523536028747135266249",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiIsIm5hbWUiOiJKb2huIn0.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
         "1//0gdX9Zf8Qh2KqCgYIARAAGBASNwF-L9Ir",
         "AIzaSyDaGmWKa4JsXZ-HjGw7ISLn_3namBGewQe",
