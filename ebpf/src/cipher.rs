@@ -110,9 +110,10 @@ pub(crate) fn initialised(context: &ProbeContext, encrypts: i32) -> Option<()> {
     Some(())
 }
 
-/// `EVP_CipherUpdate(ctx, out, out_len, in, in_len)`; `encrypts` for `EVP_EncryptUpdate`, which only ever does that.
+/// `EVP_CipherUpdate(ctx, out, out_len, in, in_len)` and `EVP_EncryptUpdate`, which decrypts as well: BoringSSL's
+/// `EVP_DecryptUpdate` calls it for ciphers without padding. Only what was set up to encrypt counts.
 #[inline(always)]
-pub(crate) fn updated(context: &ProbeContext, encrypts: bool) -> Option<()> {
+pub(crate) fn updated(context: &ProbeContext) -> Option<()> {
     let (thread, frame) = outermost(context)?;
     let key = CipherKey { object: user_memory::untagged(context.arg(0)?), tgid: thread >> 32 };
     let output = user_memory::untagged(context.arg(1)?);
@@ -121,7 +122,7 @@ pub(crate) fn updated(context: &ProbeContext, encrypts: bool) -> Option<()> {
     if len <= 0 || output == 0 {
         return None;
     }
-    let cipher = known(key, encrypts)?;
+    let cipher = known(key, false)?;
     text(context, key, cipher, user_memory::untagged(context.arg(3)?), len as u64);
     let made_at = user_memory::untagged(context.arg(2)?);
     remember(thread, Call { output, made_at, ..call(key, frame) })
@@ -288,7 +289,7 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// The context when it encrypts; with `encrypts` also one that nobody saw being set up.
+/// The context when it encrypts; with `encrypts`, for calls that do nothing else, also one that nobody saw being set up.
 #[inline(always)]
 fn known(key: CipherKey, encrypts: bool) -> Option<*mut Cipher> {
     let Some(known) = CIPHERS.get_ptr_mut(key) else {

@@ -169,12 +169,7 @@ fn cipher_init_decrypt(context: ProbeContext) -> u32 {
 
 #[uprobe]
 fn cipher_update(context: ProbeContext) -> u32 {
-    done(cipher::updated(&context, false))
-}
-
-#[uprobe]
-fn cipher_encrypt(context: ProbeContext) -> u32 {
-    done(cipher::updated(&context, true))
+    done(cipher::updated(&context))
 }
 
 #[uprobe]

@@ -47,7 +47,7 @@ const CIPHER_HOOKS: [(&str, bool, &str); 15] = [
     ("EVP_EncryptInit_ex", false, "cipher_init_encrypt"),
     ("EVP_DecryptInit_ex", false, "cipher_init_decrypt"),
     ("EVP_CipherUpdate", false, "cipher_update"),
-    ("EVP_EncryptUpdate", false, "cipher_encrypt"),
+    ("EVP_EncryptUpdate", false, "cipher_update"),
     ("EVP_CipherFinal_ex", false, "cipher_final"),
     ("EVP_EncryptFinal_ex", false, "cipher_final"),
     ("EVP_AEAD_CTX_seal", false, "cipher_seal"),

@@ -323,26 +323,20 @@ impl Session {
         let mut pass = Pass { number: self.passes, ..Pass::default() };
         for rings in &mut self.cpus {
             rings.doorbell.drain(|_, _| {});
-            rings.data.drain_wiping(|kind, body| {
+            rings.data.drain(|kind, body| {
                 // The kernel's own LOST records say nothing on 4.14; losses are attempts less records.
                 if kind != perf::RECORD_SAMPLE {
-                    return false;
+                    return;
                 }
                 pass.records = pass.records.saturating_add(1);
                 match raw_sample(body).map(Event::parse) {
-                    Some(Ok(event)) => {
-                        // What an app encrypts may be none of our business: no copy of it stays in the ring.
-                        let wipe = event.is_cipher();
-                        sink(pass.number, event);
-                        return wipe;
-                    }
+                    Some(Ok(event)) => sink(pass.number, event),
                     Some(Err(error)) => {
                         pass.malformed = pass.malformed.saturating_add(1);
                         log::debug!("record dropped: {error}");
                     }
                     None => pass.malformed = pass.malformed.saturating_add(1),
                 }
-                false
             });
         }
         self.records = self.records.saturating_add(pass.records);

@@ -35,12 +35,11 @@ pub(super) const UPROBES: [&str; 11] = [
 ];
 
 /// The programs that hang on ciphers, loaded when the first app is looked into.
-pub(super) const CIPHERS: [&str; 11] = [
+pub(super) const CIPHERS: [&str; 10] = [
     "cipher_init",
     "cipher_init_encrypt",
     "cipher_init_decrypt",
     "cipher_update",
-    "cipher_encrypt",
     "cipher_final",
     "cipher_seal",
     "cipher_cbc",

@@ -57,14 +57,6 @@ impl Ring {
 
     /// Hands every record that is there now to `sink` (type, body behind the header), and returns how many.
     pub(super) fn drain(&mut self, mut sink: impl FnMut(u32, &[u8])) -> u64 {
-        self.drain_wiping(|kind, body| {
-            sink(kind, body);
-            false
-        })
-    }
-
-    /// The same; a record for which `sink` says true is overwritten before its room is given back.
-    pub(super) fn drain_wiping(&mut self, mut sink: impl FnMut(u32, &[u8]) -> bool) -> u64 {
         let head = self.memory.head();
         let mut at = self.memory.tail();
         let mut records = 0u64;
@@ -82,11 +74,9 @@ impl Ring {
                 self.joined.extend_from_slice(rest);
                 &self.joined
             };
-            let wipe = sink(kind, record.get(RECORD_HEADER..).unwrap_or_default());
-            if wipe {
-                self.joined.zeroize();
-                self.memory.wipe(at, size);
-            }
+            sink(kind, record.get(RECORD_HEADER..).unwrap_or_default());
+            // What an app encrypts may be none of our business. (The ring itself can only be read.)
+            self.joined.zeroize();
             records = records.saturating_add(1);
             at = at.saturating_add(size as u64);
             // Record by record, so that a writer in a hurry finds room as early as possible.

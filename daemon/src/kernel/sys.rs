@@ -10,8 +10,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use zeroize::Zeroize as _;
-
 /// `struct perf_event_attr` as of PERF_ATTR_SIZE_VER1: what every kernel since 2.6.33 takes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -349,23 +347,6 @@ impl RingMemory {
         // SAFETY: the rest, `len - first`, is less than the data pages hold; as above.
         let rest = unsafe { std::slice::from_raw_parts(data.as_ptr(), len - first) };
         Some((head, rest))
-    }
-
-    /// Overwrites bytes that the kernel has written and we have not yet given back.
-    pub(super) fn wipe(&mut self, from: u64, len: usize) {
-        let len = len.min(self.data_len);
-        let at = (from % self.data_len as u64) as usize;
-        let first = len.min(self.data_len - at);
-        for (at, len) in [(at, first), (0, len - first)] {
-            // SAFETY: the data pages begin behind the first page.
-            let data = unsafe { self.base.add(self.page) };
-            // SAFETY: `at` is inside the data pages.
-            let to = unsafe { data.add(at) };
-            // SAFETY: `at + len` is inside the data pages, which are mapped writable, and the kernel writes nothing between
-            // tail and head; nobody else refers to them, for `self` is borrowed alone.
-            let bytes = unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) };
-            bytes.zeroize();
-        }
     }
 }
 

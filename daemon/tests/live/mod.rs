@@ -150,15 +150,20 @@ impl Client {
 
     /// Starts it with libraries from this folder.
     pub(crate) fn start_with(library: &Library, steps: &[&str], libraries: &Path) -> Client {
-        let mut child = Command::new(library.client())
-            .args(steps)
-            .env("LD_LIBRARY_PATH", libraries)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Client::of(Command::new(library.client()).args(steps).env("LD_LIBRARY_PATH", libraries))
+    }
+
+    /// Starts what this command says.
+    pub(crate) fn of(command: &mut Command) -> Client {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Client { child, output, said: String::new() }
+    }
+
+    /// Its process id.
+    #[allow(dead_code)] // each live test compiles this file for itself, and not each asks
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Reads events until the client has ended, which must go well; then once more.
