@@ -34,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod coverage;
 pub mod finder;
+mod guard;
 pub mod kernel;
 pub mod leak;
 pub mod pipeline;

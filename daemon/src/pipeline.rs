@@ -11,6 +11,7 @@ use std::{
 use crate::{
     alert::{Alert, Ledger, Network, Policy, quieten},
     app::App,
+    guard::guarded,
     leak::{Context, Crypt, Detector, persist},
     place::{Domains, Host, ip::IpData},
     sealed::Sealed,
@@ -161,6 +162,8 @@ pub struct Counts {
     pub messages: u64,
     /// Findings in them.
     pub findings: u64,
+    /// Messages that a decoder failed on; nothing is known of what they hold.
+    pub failed: u64,
     /// Connections given up because there were too many.
     pub evicted: u64,
     /// Connections whose unfinished message was dropped because all of them together held too much.
@@ -320,14 +323,21 @@ impl Pipeline {
             self.counts.messages = self.counts.messages.saturating_add(1);
             let settings = &mut self.settings;
             let (host, host_from) = host(&settings.domains, flow, message);
-            let mut opener = settings.sealed.opener(&flow.app);
-            let tree = peel_with(message, &settings.protocols, &settings.unwrap, &mut opener);
-            drop(opener);
-            let context = Context { app: &flow.app, host: host.as_ref(), crypt: flow.crypt, now_ms };
-            let mut findings = settings.detector.examine(&context, message, &tree);
-            if let Some(memory) = &mut settings.memory {
-                settings.detector.remember(memory, &context, message, &tree, &mut findings);
-            }
+            let looked = guarded(|| {
+                let mut opener = settings.sealed.opener(&flow.app);
+                let tree = peel_with(message, &settings.protocols, &settings.unwrap, &mut opener);
+                drop(opener);
+                let context = Context { app: &flow.app, host: host.as_ref(), crypt: flow.crypt, now_ms };
+                let mut findings = settings.detector.examine(&context, message, &tree);
+                if let Some(memory) = &mut settings.memory {
+                    settings.detector.remember(memory, &context, message, &tree, &mut findings);
+                }
+                (tree, findings)
+            });
+            let Some((tree, mut findings)) = looked else {
+                self.counts.failed = self.counts.failed.saturating_add(1);
+                continue;
+            };
             findings.iter_mut().for_each(|finding| quieten(finding, message, &tree));
             self.counts.findings = self.counts.findings.saturating_add(findings.len() as u64);
             let network = flow.peer.and_then(|peer| network(settings.addresses.as_ref()?, peer.ip()));
