@@ -4,6 +4,7 @@
 mod abx;
 mod element;
 mod properties;
+mod sqlite;
 
 use std::{collections::BTreeMap, io};
 
@@ -28,6 +29,8 @@ const WIFI: &[&str] =
     &["/data/misc/wifi/WifiConfigStore.xml", "/data/misc/apexdata/com.android.wifi/WifiConfigStore.xml"];
 /// The address in use: with MAC randomisation not the factory's, but what apps send.
 const WLAN: &str = "/sys/class/net/wlan0/address";
+/// Android 5.1 and later: the SIM cards seen, table `siminfo`.
+const TELEPHONY: &str = "/data/user_de/0/com.android.providers.telephony/databases/telephony.db";
 /// See `data/identifiers.toml`; the first field of every line is a package.
 const PACKAGES: &str = "/data/system/packages.list";
 
@@ -64,7 +67,9 @@ pub fn gather(
     for user in users {
         let path = format!("/data/system/users/{user}/settings_ssaid.xml");
         gathered.source(&path, read, android_ids);
+        gathered.table(&format!("/data/system_ce/{user}/accounts_ce.db"), "accounts", read, account);
     }
+    gathered.table(TELEPHONY, "siminfo", read, sim);
     gathered.source(GAID, read, advertising_id);
     let missing = gathered.failures.len();
     let mut stores = 0;
@@ -103,6 +108,23 @@ impl Gathered {
         result.is_ok()
     }
 
+    /// Takes the rows of one table, those that stand only in its write-ahead log among them.
+    fn table(
+        &mut self,
+        path: &str,
+        name: &str,
+        read: &dyn Fn(&str) -> io::Result<Vec<u8>>,
+        take: impl Fn(&mut Truth, &sqlite::Row),
+    ) {
+        // An empty log, or none, is the rule.
+        let log = read(&format!("{path}-wal")).ok();
+        self.source(path, read, |truth, bytes| {
+            let rows = sqlite::rows(bytes, log.as_deref(), name)?;
+            rows.iter().for_each(|row| take(truth, row));
+            Ok(())
+        });
+    }
+
     fn properties(
         &mut self,
         data: &Data,
@@ -133,6 +155,21 @@ impl Gathered {
         }
         if !reached {
             self.failures.push("system properties: none could be read".into());
+        }
+    }
+}
+
+/// The number of a Mi account. Names of other accounts are addresses that their owner types into many a form himself.
+fn account(truth: &mut Truth, row: &sqlite::Row) {
+    if row.get("type").is_some_and(|kind| kind == "com.xiaomi") {
+        truth.add("mi_account", row.get("name").map_or("", String::as_str));
+    }
+}
+
+fn sim(truth: &mut Truth, row: &sqlite::Row) {
+    for (column, key) in [("icc_id", "iccid"), ("imsi", "imsi"), ("number", "phone")] {
+        if let Some(value) = row.get(column) {
+            truth.add(key, value);
         }
     }
 }
@@ -211,6 +248,7 @@ mod tests {
             <string name=\"SSID\">&quot;Lisboa-Home-5G&quot;</string><null name=\"BSSID\"/>\
             <string name=\"SSID\">436166c3a9</string></WifiConfiguration></Network></WifiConfigStoreData>";
         let found = phone(&[
+            ("/data/system_ce/0/accounts_ce.db", "no database"),
             ("/system/build.prop", "ro.serialno=f1a2b3c4\n"),
             ("/data/system/users/0/settings_ssaid.xml", ssaid),
             ("/data/misc/wifi/WifiConfigStore.xml", wifi),
@@ -229,8 +267,39 @@ mod tests {
         assert_eq!(truth.values("gaid"), ["3b6d7f2a-91c4-4e0b-8a57-6c1d2e3f4a5b"]);
         assert_eq!(truth.values("mac"), ["34:ce:00:12:34:56"]);
         assert_eq!(truth.packages, ["com.whatsapp", "android.x"]);
-        assert_eq!(found.failures.len(), 1, "{:?}", found.failures);
-        assert!(found.failures[0].starts_with("/data/system/users/10/settings_ssaid.xml"));
+        let failed = |path: &str| found.failures.iter().filter(|line| line.starts_with(path)).count();
+        assert_eq!(found.failures.len(), 4, "{:?}", found.failures);
+        for path in [
+            "/data/system/users/10/settings_ssaid.xml",
+            "/data/system_ce/0/accounts_ce.db: is no SQLite",
+            "/data/system_ce/10/accounts_ce.db",
+            TELEPHONY,
+        ] {
+            assert_eq!(failed(path), 1, "{path}: {:?}", found.failures);
+        }
+    }
+
+    #[test]
+    fn accounts_and_sim_cards_come_from_their_databases() {
+        let read = |path: &str| -> io::Result<Vec<u8>> {
+            match path {
+                "/data/system_ce/0/accounts_ce.db" => {
+                    Ok(include_bytes!("../../../tests/phone/accounts_ce.db").to_vec())
+                }
+                TELEPHONY => Ok(include_bytes!("../../../tests/phone/telephony.db").to_vec()),
+                _ if path.ends_with("telephony.db-wal") => {
+                    Ok(include_bytes!("../../../tests/phone/telephony.db-wal").to_vec())
+                }
+                _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+            }
+        };
+        let found = gather(&Data::built_in().unwrap(), &[0], &read, &|_| None);
+        let truth = &found.truth;
+        assert_eq!(truth.values("mi_account"), ["6012345678"]);
+        assert_eq!(truth.values("iccid"), ["8935101234567890124"]);
+        assert_eq!(truth.values("imsi"), ["268011234567890"]);
+        assert_eq!(truth.values("phone"), ["+351912345678"]);
+        assert!(!found.failures.iter().any(|line| line.contains(".db")), "{:?}", found.failures);
     }
 
     #[test]
@@ -238,8 +307,8 @@ mod tests {
         let found = phone(&[("/data/system/users/0/settings_ssaid.xml", "no xml <")]);
         assert_eq!(found.truth.values("imei1").len(), 2);
         let mut names: Vec<_> = found.failures.iter().map(|line| line.split(": ").next().unwrap()).collect();
-        assert_eq!(names.len(), 7, "{names:?}");
+        assert_eq!(names.len(), 10, "{names:?}");
         names.dedup();
-        assert_eq!(names.len(), 7);
+        assert_eq!(names.len(), 10);
     }
 }

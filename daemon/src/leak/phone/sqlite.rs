@@ -32,16 +32,20 @@ pub(super) fn rows(main: &[u8], wal: Option<&[u8]>, name: &str) -> Result<Vec<Ro
     let table = database
         .table(1, &schema)
         .into_iter()
-        .find(|row| row.get("type").is_some_and(|kind| kind == "table") && row.get("name").is_some_and(|n| n == name))
+        .find(|row| {
+            row.get("type").is_some_and(|kind| kind == "table") && row.get("name").is_some_and(|n| n == name)
+        })
         .ok_or(SourceError::Format("has no table of the name looked for"))?;
     let root = table.get("rootpage").and_then(|root| root.parse().ok());
     let columns = columns(table.get("sql").map_or("", String::as_str));
-    root.map(|root| database.table(root, &columns)).ok_or(SourceError::Format("names no first page of its table"))
+    root.map(|root| database.table(root, &columns))
+        .ok_or(SourceError::Format("names no first page of its table"))
 }
 
 /// The names of the columns of a `CREATE TABLE` statement.
 fn columns(sql: &str) -> Vec<String> {
-    let inside = sql.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map_or("", |(inside, _)| inside);
+    let inside =
+        sql.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map_or("", |(inside, _)| inside);
     let mut parts = vec![String::new()];
     let mut depth = 0_i32;
     for c in inside.chars() {
@@ -56,7 +60,7 @@ fn columns(sql: &str) -> Vec<String> {
         ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"].iter().any(|c| word.eq_ignore_ascii_case(c))
     };
     let name = |part: &String| {
-        let word = part.split_whitespace().next()?;
+        let word = part.split(|c: char| c.is_whitespace() || c == '(').find(|word| !word.is_empty())?;
         let bare = word.trim_matches(|c| matches!(c, '"' | '`' | '\'' | '[' | ']'));
         (!constraint(word)).then(|| bare.to_owned())
     };
@@ -114,7 +118,13 @@ impl<'d> Database<'d> {
         rows
     }
 
-    fn visit(&self, number: usize, columns: &[String], todo: &mut Vec<usize>, rows: &mut Vec<Row>) -> Option<()> {
+    fn visit(
+        &self,
+        number: usize,
+        columns: &[String],
+        todo: &mut Vec<usize>,
+        rows: &mut Vec<Row>,
+    ) -> Option<()> {
         let page = self.page(number)?;
         let start = if number == 1 { HEADER } else { 0 };
         let cells = usize::from(u16_at(page, start + 3)?);
@@ -130,7 +140,9 @@ impl<'d> Database<'d> {
             }
             0x0d => {
                 for index in 0..cells.min(MAX_ROWS.saturating_sub(rows.len())) {
-                    let row = cell(index, 8).and_then(|at| self.record(page, at)).and_then(|r| self.row(&r, columns));
+                    let row = cell(index, 8)
+                        .and_then(|at| self.record(page, at))
+                        .and_then(|r| self.row(&r, columns));
                     rows.extend(row);
                 }
             }
@@ -198,7 +210,8 @@ impl<'d> Database<'d> {
 
     fn text(&self, bytes: &[u8]) -> Option<String> {
         let wide = |from: fn([u8; 2]) -> u16| {
-            String::from_utf16(&bytes.as_chunks::<2>().0.iter().map(|pair| from(*pair)).collect::<Vec<_>>()).ok()
+            String::from_utf16(&bytes.as_chunks::<2>().0.iter().map(|pair| from(*pair)).collect::<Vec<_>>())
+                .ok()
         };
         match self.encoding {
             2 => wide(u16::from_le_bytes),
@@ -277,7 +290,8 @@ mod tests {
 
     #[test]
     fn the_log_is_newer_than_the_database() {
-        let number = |log| rows(TELEPHONY, log, "siminfo").unwrap().first().and_then(|row| row.get("number").cloned());
+        let number =
+            |log| rows(TELEPHONY, log, "siminfo").unwrap().first().and_then(|row| row.get("number").cloned());
         assert_eq!(number(Some(TELEPHONY_LOG)).as_deref(), Some("+351912345678"));
         assert_ne!(number(None).as_deref(), Some("+351912345678"));
     }
@@ -287,7 +301,9 @@ mod tests {
         assert!(rows(b"SQLite format 2\0", None, "x").is_err());
         assert!(rows(ACCOUNTS, None, "nothing").is_err());
         assert_eq!(
-            columns("CREATE TABLE a (_id INTEGER PRIMARY KEY, \"name\" TEXT NOT NULL, d DEC(1,2), UNIQUE(name,d))"),
+            columns(
+                "CREATE TABLE a (_id INTEGER PRIMARY KEY, \"name\" TEXT NOT NULL, d DEC(1,2), UNIQUE(name,d))"
+            ),
             ["_id", "name", "d"]
         );
     }
