@@ -22,6 +22,7 @@
 //! | [`sealed`] | what an app encrypts itself: joined to what left, else forgotten |
 //! | [`pipeline`] | the way from a connection's bytes to alerts, in one piece |
 //! | [`run`] | the event loop of `telltale run` |
+//! | [`control`] | what commands may ask the running daemon |
 //! | [`cli`], [`config`], [`store`] | the edge: arguments, options, what is kept on disk |
 //! | [`report`] | a page to look at, made of those lines |
 //!
@@ -32,6 +33,7 @@ pub mod alert;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod coverage;
 pub mod finder;
 mod guard;

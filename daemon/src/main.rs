@@ -7,7 +7,7 @@ use std::{
 
 use telltale::{
     alert::{explain, sink::is_reader_gone},
-    cli::{self, Command, decode, doctor, evidence, mute, trial},
+    cli::{self, Command, decode, doctor, evidence, mute, status, trial},
     config::{self, Config},
     kernel, run,
 };
@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         Command::Evidence(command) => evidence::run(&command).map_err(|error| error.to_string()),
         Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
         Command::Doctor { json, quick } => examine(json, quick),
+        Command::Status(options) => {
+            status::status(&options).map_err(|error| error.to_string()).and_then(|text| print(&text))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,10 @@ mod kept;
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod unwrap;
 
+#[path = "../fuzz/src/watch.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
+mod watch;
+
 #[path = "../fuzz/src/wire.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod wire;
@@ -20,7 +24,7 @@ use std::path::Path;
 /// Every target: folder of its corpus, what it does, and how many mutations to try.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 19] = [
+const TARGETS: [Target; 21] = [
     ("http1", wire::http1, 5_000),
     ("h2", wire::h2, 5_000),
     ("websocket", wire::websocket, 5_000),
@@ -34,6 +38,8 @@ const TARGETS: [Target; 19] = [
     ("multipart", wire::multipart_parts, 20_000),
     ("place_ip", kept::addresses, 2_000),
     ("evidence_redact", kept::redaction, 5_000),
+    ("control_request", watch::request, 20_000),
+    ("coverage_ledger", watch::ledger, 20_000),
     // Each of these peels a whole message.
     ("unwrap_peel", unwrap::any, 100),
     ("unwrap_text", unwrap::text, 200),

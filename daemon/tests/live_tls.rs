@@ -283,7 +283,7 @@ fn a_library_mapped_later_is_hooked_and_its_successor_too() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let copy = folder.path().join(library.path().file_name().unwrap());
-        let mut session = Session::start(&Options { attach: Some(way), libraries: vec![] }).unwrap();
+        let mut session = Session::start(&Options { attach: Some(way), ..Options::default() }).unwrap();
         // Replaced as an update does it: another file under the same name, while the old one may be in use.
         for round in ["old", "new"] {
             let fresh = folder.path().join(round);

@@ -2,4 +2,5 @@
 
 pub mod kept;
 pub mod unwrap;
+pub mod watch;
 pub mod wire;

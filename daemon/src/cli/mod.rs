@@ -5,6 +5,7 @@ pub mod decode;
 pub mod doctor;
 pub mod evidence;
 pub mod mute;
+pub mod status;
 pub mod trial;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -15,13 +16,15 @@ use crate::{config, leak::Kind};
 
 /// Where the phone keeps what Telltale must remember.
 pub const PHONE_STORE: &str = "/data/adb/telltale";
+/// The largest ring that may be asked for.
+const MAX_RING_KIB: u32 = 64 << 10;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
 Telltale tells this phone's owner what each app sends about him, and to whom.
 
 telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FILE] [--lib PATH]...
-             [--attach perf|tracefs] [--sends raw|off] [--loopback]
+             [--attach perf|tracefs] [--sends raw|off] [--rings KIB] [--loopback]
     Watches what apps send until it is stopped. Alerts go to stderr (on Android to logcat, tag telltale).
     --json        alerts as JSON lines to stdout as well, unmasked: for root's eyes only
     --config FILE options; `telltale config default` prints them with what they mean
@@ -31,6 +34,7 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --lib PATH    a TLS library to hook besides those that processes have mapped
     --attach HOW  hook only through perf or only through tracefs
     --sends HOW   socket sends through the raw_syscalls tracepoints (the default), or off: TLS alone
+    --rings KIB   size of each processor's ring, of which the records are read (at most 65536)
     --loopback    count what is sent to this machine itself
 
 telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [--host HOST] [--store DIR] FILE|-
@@ -59,6 +63,10 @@ telltale forget --all|--app NAME|--kind KIND|--since TIME|--before TIME
                                        removes records for good, while Telltale is stopped
     All of them read /data/adb/telltale/evidence, or what --evidence FOLDER|FILE names.
 
+telltale status [--json] [--store DIR]
+    Asks the running daemon: what is hooked, what was lost, how much each app sent, how much of it is read, and why the rest
+    is not.
+
 telltale doctor [--json] [--quick]     what this kernel can do for Telltale, tried out
 telltale explain KIND                  what a kind of finding means, innocent reasons, what can be switched off
 telltale config check [FILE]           is the configuration right
@@ -79,6 +87,8 @@ pub enum Command {
     Mute(mute::MuteCommand),
     /// Read what was kept.
     Evidence(evidence::EvidenceCommand),
+    /// Ask the running daemon.
+    Status(status::StatusOptions),
     /// Say what the kernel can do.
     Doctor {
         /// As JSON.
@@ -117,6 +127,8 @@ pub struct RunOptions {
     pub attach: Option<Attach>,
     /// Watch socket sends.
     pub sends: bool,
+    /// KiB of each data ring.
+    pub rings: Option<u32>,
     /// Count traffic to this machine.
     pub loopback: bool,
 }
@@ -132,6 +144,7 @@ impl Default for RunOptions {
             libraries: Vec::new(),
             attach: None,
             sends: true,
+            rings: None,
             loopback: false,
         }
     }
@@ -199,6 +212,9 @@ pub enum UsageError {
     /// A way to watch sends that is none.
     #[error("--sends takes raw or off, not {0:?}")]
     Sends(String),
+    /// A size of rings that is none.
+    #[error("--rings takes a number of KiB from 4 to {MAX_RING_KIB}, not {0:?}")]
+    Rings(String),
 }
 
 fn kinds() -> String {
@@ -221,6 +237,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             "try" => trial::parse(&mut args)?.map_or(Command::Help, Command::Try),
             "mute" => mute::parse(&mut args)?.map_or(Command::Help, Command::Mute),
             "doctor" => doctor(&mut args)?,
+            "status" => ask_status(&mut args)?,
             "config" => config(&mut args)?,
             "explain" => explain(&mut args)?,
             name @ ("alerts" | "show" | "report" | "export" | "verify" | "forget") => {
@@ -263,6 +280,11 @@ fn run(args: &mut Parser) -> Result<Command, UsageError> {
                     other => return Err(UsageError::Sends(other.to_owned())),
                 };
             }
+            Arg::Long("rings") => {
+                let text = args.value()?.to_string_lossy().into_owned();
+                let kib = text.parse().ok().filter(|kib| (4..=MAX_RING_KIB).contains(kib));
+                options.rings = Some(kib.ok_or(UsageError::Rings(text))?);
+            }
             Arg::Long("loopback") => options.loopback = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
@@ -292,6 +314,19 @@ fn decode(args: &mut Parser) -> Result<Command, UsageError> {
         file.ok_or(UsageError::Missing { command: "decode", missing: "a file, or - for standard input" })?;
     options.file = (file.as_os_str() != "-").then_some(file);
     Ok(Command::Decode(options))
+}
+
+fn ask_status(args: &mut Parser) -> Result<Command, UsageError> {
+    let mut options = status::StatusOptions::default();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Long("json") => options.json = true,
+            Arg::Long("store") => options.store = Some(args.value()?.into()),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Status(options))
 }
 
 fn doctor(args: &mut Parser) -> Result<Command, UsageError> {
@@ -363,6 +398,10 @@ mod tests {
             (decode.app.as_deref(), decode.host.as_deref(), decode.file),
             (Some("com.x"), Some("h.org"), None)
         );
+        let Ok(Command::Run(run)) = parsed("run --rings 64") else { panic!() };
+        assert_eq!(run.rings, Some(64));
+        let status = status::StatusOptions { json: true, store: Some("/s".into()) };
+        assert_eq!(parsed("status --json --store /s").unwrap(), Command::Status(status));
         assert_eq!(parsed("doctor --json").unwrap(), Command::Doctor { json: true, quick: false });
         assert_eq!(parsed("config check f.toml").unwrap(), Command::ConfigCheck(Some("f.toml".into())));
         assert_eq!(parsed("explain imei").unwrap(), Command::Explain(Kind::Imei));
@@ -381,6 +420,9 @@ mod tests {
             ("run file", "file"),
             ("run --attach kprobe", "kprobe"),
             ("run --sends maybe", "maybe"),
+            ("run --rings 3", "\"3\""),
+            ("run --rings many", "many"),
+            ("status now", "now"),
             ("decode", "file"),
             ("decode a b", "b"),
             ("config", "check or default"),
@@ -405,6 +447,7 @@ mod tests {
             "--attach",
             "--sends",
             "--loopback",
+            "--rings",
             "--plain",
             "--explain",
             "--quick",

@@ -56,8 +56,12 @@ struct Open {
     below: Option<ConnectionId>,
     /// Of an `SSL*`: what sockets that have ended under it sent, less what is already told.
     wire: Option<u64>,
+    /// Of an `SSL*`: what of it was added up on an earlier socket.
+    settled: Parts,
     /// Of a socket: the `SSL*` that writes to it now.
     above: Option<ConnectionId>,
+    /// Of a socket: several have written to it.
+    shared: bool,
     /// Of a socket: the parts of each `SSL*` that has ended on it.
     carried: Parts,
     /// Grows with every connection: the smallest is the oldest.
@@ -164,19 +168,39 @@ impl Ledger {
 
     /// An `SSL*` writes to this descriptor of its process.
     pub fn carried_by(&mut self, ssl: ConnectionId, fd: u32) {
-        let Some(&socket) = self.sockets.get(&(ssl.tgid, fd)) else { return };
-        let Some(known) = self.open.get(&ssl).map(|open| open.below) else { return };
-        if known == Some(socket) {
+        let socket = self.sockets.get(&(ssl.tgid, fd)).copied();
+        let Some(socket) = socket.filter(|_| ssl.socket().is_none()) else { return };
+        let Some(above) = self.open.get(&ssl) else { return };
+        if above.below == Some(socket) {
             return;
         }
-        if let Some(old) = known.and_then(|old| self.open.get_mut(&old)) {
-            old.above = None;
+        // It was on another socket before: what it wrote up to now went there.
+        let (old, wire, mut parts) = (above.below, above.wire, above.fresh());
+        let settled = old.is_some() || wire.is_some();
+        let row = (!above.stays).then(|| (above.app.clone(), destination(above)));
+        if let Some(old) = old.and_then(|old| self.open.get_mut(&old)) {
+            old.carried.add(&parts);
+            if old.above == Some(ssl) {
+                old.above = None;
+            }
+        } else if let Some(wire) = wire {
+            let written = parts.whole();
+            parts.tls_overhead = wire.saturating_sub(written);
+            if let Some((app, destination)) = row {
+                self.row(app, destination).parts.add(&parts);
+            }
         }
         if let Some(below) = self.open.get_mut(&socket) {
+            // The one before may not have ended, and still count.
+            below.shared |= below.above.is_some();
             below.above = Some(ssl);
         }
         if let Some(above) = self.open.get_mut(&ssl) {
             above.below = Some(socket);
+            above.wire = None;
+            if settled {
+                above.settled = above.account.parts();
+            }
         }
     }
 
@@ -211,24 +235,17 @@ impl Ledger {
             if self.sockets.get(&(id.tgid, socket.fd)) == Some(&id) {
                 self.sockets.remove(&(id.tgid, socket.fd));
             }
-            let above = open.above.and_then(|above| self.open.get_mut(&above));
-            if let Some(above) = above.filter(|above| above.below == Some(id)) {
-                above.below = None;
-                let rest = open.account.sent().saturating_sub(open.carried.whole());
-                above.wire = Some(above.wire.unwrap_or(0).saturating_add(rest));
-                let destination = open.destination.clone();
-                if above.destination.is_none() {
-                    above.destination = destination;
-                }
-                above.stays |= open.stays;
+            if self.hand_up(id, &open) {
                 return self.fold(&open, &open.carried, false);
             }
             let parts = carrying(&open.account, &open.carried);
             return self.fold(&open, &parts, false);
         }
-        let mut parts = open.account.parts();
+        let mut parts = open.fresh();
         if let Some(below) = open.below.and_then(|below| self.open.get_mut(&below)) {
-            below.above = None;
+            if below.above == Some(id) {
+                below.above = None;
+            }
             below.carried.add(&parts);
             if below.destination.is_none() {
                 below.destination.clone_from(&open.destination);
@@ -244,6 +261,39 @@ impl Ledger {
         }
     }
 
+    /// Hands what an ended socket sent on to the `SSL*`s that wrote to it and have not ended; false when there are none.
+    fn hand_up(&mut self, id: ConnectionId, socket: &Open) -> bool {
+        let riders: Vec<ConnectionId> = if socket.shared {
+            self.open.iter().filter(|(_, open)| open.below == Some(id)).map(|(id, _)| *id).collect()
+        } else {
+            socket.above.into_iter().collect()
+        };
+        let mut rest = socket.account.sent().saturating_sub(socket.carried.whole());
+        let mut last = None;
+        for rider in riders {
+            let Some(above) = self.open.get_mut(&rider).filter(|above| above.below == Some(id)) else {
+                continue;
+            };
+            above.below = None;
+            let own = above.fresh().whole();
+            // Nothing was written through it: what the socket sent was no plaintext of its.
+            if own == 0 {
+                continue;
+            }
+            rest = rest.saturating_sub(own);
+            above.wire = Some(above.wire.unwrap_or(0).saturating_add(own));
+            if above.destination.is_none() {
+                above.destination.clone_from(&socket.destination);
+            }
+            above.stays |= socket.stays;
+            last = Some(rider);
+        }
+        let last = last.and_then(|last| self.open.get_mut(&last));
+        let Some(above) = last else { return false };
+        above.wire = Some(above.wire.unwrap_or(0).saturating_add(rest));
+        true
+    }
+
     /// Adds everything up.
     pub fn view(&self) -> View {
         let mut rows = self.rows.clone();
@@ -257,7 +307,7 @@ impl Ledger {
         };
         let mut carried: HashMap<ConnectionId, Parts> = HashMap::new();
         for (id, open) in self.open.iter().filter(|(id, _)| id.socket().is_none()) {
-            let mut parts = open.account.parts();
+            let mut parts = open.fresh();
             if let Some(below) = open.below.filter(|below| self.open.contains_key(below)) {
                 carried.entry(below).or_default().add(&parts);
             } else if let Some(wire) = open.wire {
@@ -299,7 +349,9 @@ impl Ledger {
             stays: false,
             below: None,
             wire: None,
+            settled: Parts::default(),
             above: None,
+            shared: false,
             carried: Parts::default(),
             age: {
                 *age = age.wrapping_add(1);
@@ -333,6 +385,13 @@ impl Ledger {
             self.destinations = self.destinations.saturating_add(1);
         }
         rows.entry(destination).or_default()
+    }
+}
+
+impl Open {
+    /// Of an `SSL*`: its parts as far as they are not added up already.
+    fn fresh(&self) -> Parts {
+        self.account.parts().without(&self.settled)
     }
 }
 

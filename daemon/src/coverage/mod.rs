@@ -14,5 +14,6 @@ mod parts;
 mod tests;
 
 pub use hourly::Hourly;
+pub(crate) use hourly::percent;
 pub use ledger::{Ledger, Limits, Owner, View, ViewedApp};
 pub use parts::{Parts, Reason};

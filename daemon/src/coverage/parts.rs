@@ -142,6 +142,17 @@ impl Parts {
         }
     }
 
+    /// What is left of it without another account.
+    pub(super) fn without(&self, other: &Parts) -> Parts {
+        let mut left = *self;
+        left.read = left.read.saturating_sub(other.read);
+        left.tls_overhead = left.tls_overhead.saturating_sub(other.tls_overhead);
+        for (part, less) in left.unread.iter_mut().zip(other.unread) {
+            *part = part.saturating_sub(less);
+        }
+        left
+    }
+
     /// Takes up to `bytes` out of one reason; how many there were.
     pub(super) fn take(&mut self, reason: Reason, bytes: u64) -> u64 {
         let Some(part) = self.unread.get_mut(reason.slot()) else { return 0 };

@@ -171,6 +171,32 @@ fn several_tls_connections_may_follow_each_other_on_one_socket() {
 }
 
 #[test]
+fn one_tls_object_may_go_from_socket_to_socket() {
+    for first_ends in [true, false] {
+        let mut ledger = Ledger::new(Limits::default());
+        for fd in [4, 5] {
+            ledger.take(&sent(socket(fd), 0, 10, HELLO));
+            ledger.describe(socket(fd), owner("a.example"));
+            ledger.counted(socket(fd), Ended { sent: 100, skipped: 90 });
+        }
+        ledger.take(&sent(SSL, 0, 6, b"secret"));
+        ledger.describe(SSL, owner("a.example"));
+        ledger.carried_by(SSL, 4);
+        if first_ends {
+            ledger.end(socket(4));
+        }
+        ledger.carried_by(SSL, 5);
+        ledger.take(&sent(SSL, 6, 7, b"another"));
+        let expected = parts(13, 187, &[]);
+        assert_eq!(ledger.view().total, expected, "{first_ends}");
+        for id in [SSL, socket(5), socket(4)] {
+            ledger.end(id);
+            assert_eq!(ledger.view().total, expected, "{first_ends}");
+        }
+    }
+}
+
+#[test]
 fn tls_without_a_known_socket_is_set_against_what_is_not_hooked() {
     let mut ledger = Ledger::new(Limits::default());
     ledger.take(&sent(socket(4), 0, 10, HELLO));

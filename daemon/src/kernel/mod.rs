@@ -34,6 +34,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::PathBuf,
+    time::SystemTime,
 };
 
 use telltale_abi::{Policy, class};
@@ -65,6 +66,8 @@ pub struct Options {
     /// Hook these libraries and no others; empty: every library that exports `SSL_write` and that some process has
     /// mapped, now or later.
     pub libraries: Vec<PathBuf>,
+    /// Bytes of each CPU's data ring, rounded down to a power of two; none: a share of what all may take together.
+    pub ring_bytes: Option<usize>,
 }
 
 /// A library whose functions are hooked.
@@ -74,6 +77,8 @@ pub struct Library {
     pub path: PathBuf,
     /// The functions hooked.
     pub functions: Vec<&'static str>,
+    /// Since when.
+    pub since: SystemTime,
     hooks: Vec<Hook>,
 }
 
@@ -84,6 +89,17 @@ pub enum Wanted {
     Nothing,
     /// The bytes of each send that begins below this many; beyond they are only counted.
     Bytes(u64),
+}
+
+/// One CPU's data ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingFill {
+    /// Which CPU.
+    pub cpu: u32,
+    /// Bytes it holds.
+    pub bytes: u64,
+    /// The most bytes that waited in it when its turn came.
+    pub fullest: u64,
 }
 
 /// What one pass over the rings brought.
@@ -121,6 +137,8 @@ pub struct Session {
     libraries: Vec<Library>,
     attacher: Attacher,
     cpus: Vec<CpuRings>,
+    /// Pages of each data ring.
+    pages: usize,
     watch: Option<Watch>,
     seen: Seen,
     /// Device and inode of what is hooked.
@@ -209,10 +227,12 @@ impl Session {
         let first = online.first().copied().unwrap_or(0);
         let programs = Programs::load(possible.len())?;
         let attacher = Attacher::new(options.attach, first)?;
+        let pages = ring_pages(options.ring_bytes, possible.len());
         let mut session = Session {
             libraries: Vec::new(),
             attacher,
             cpus: Vec::new(),
+            pages,
             watch: None,
             seen: Seen::default(),
             hooked: HashSet::new(),
@@ -224,9 +244,8 @@ impl Session {
             records: 0,
             programs,
         };
-        let pages = ring_bytes(possible.len()) / sys::page_size();
         for cpu in online {
-            session.open_rings(cpu, pages)?;
+            session.open_rings(cpu)?;
         }
         Ok(session)
     }
@@ -355,6 +374,14 @@ impl Session {
         self.programs.set_policy(Policy { asleep: u32::from(asleep), padding: 0 })
     }
 
+    /// The data rings and how full they were.
+    pub fn rings(&self) -> impl Iterator<Item = RingFill> {
+        self.cpus.iter().map(|rings| {
+            let (bytes, fullest) = rings.data.fill();
+            RingFill { cpu: rings.cpu, bytes, fullest }
+        })
+    }
+
     /// Records read so far; [`Session::tally`] without asking the kernel.
     pub fn records(&self) -> u64 {
         self.records
@@ -439,8 +466,9 @@ impl Session {
         result
     }
 
-    fn open_rings(&mut self, cpu: u32, pages: usize) -> Result<(), KernelError> {
-        let data = Ring::silent(cpu, pages).map_err(KernelError::call("perf_event_open of a data ring"))?;
+    fn open_rings(&mut self, cpu: u32) -> Result<(), KernelError> {
+        let data =
+            Ring::silent(cpu, self.pages).map_err(KernelError::call("perf_event_open of a data ring"))?;
         let doorbell = Ring::waking(cpu).map_err(KernelError::call("perf_event_open of a doorbell"))?;
         self.programs.set_ring("RECORDS", cpu, data.event())?;
         self.programs.set_ring("DOORBELL", cpu, doorbell.event())?;
@@ -453,9 +481,9 @@ impl Session {
     /// # Errors
     /// A ring cannot be opened.
     pub fn take_rings_for(&mut self, cpus: usize) -> Result<(), KernelError> {
-        let pages = ring_bytes(cpus) / sys::page_size();
+        self.pages = ring_pages(None, cpus);
         for rings in std::mem::take(&mut self.cpus) {
-            self.open_rings(rings.cpu, pages)?;
+            self.open_rings(rings.cpu)?;
         }
         Ok(())
     }
@@ -529,7 +557,12 @@ impl Session {
             return Err(error);
         }
         self.hooked.insert(identity);
-        self.libraries.push(Library { path, functions: found.into_keys().collect(), hooks });
+        self.libraries.push(Library {
+            path,
+            functions: found.into_keys().collect(),
+            since: SystemTime::now(),
+            hooks,
+        });
         Ok(Hooked::New)
     }
 
@@ -548,9 +581,8 @@ impl Session {
         }
         // A ring whose CPU went away answers no more on some kernels even when the CPU is back: open it afresh then.
         self.cpus.retain(|rings| online.contains(&rings.cpu));
-        let pages = ring_bytes(cpu_list("/sys/devices/system/cpu/possible")?.len()) / sys::page_size();
         for cpu in new {
-            self.open_rings(cpu, pages)?;
+            self.open_rings(cpu)?;
         }
         Ok(true)
     }
@@ -581,6 +613,12 @@ fn ring_bytes(cpus: usize) -> usize {
 /// Bytes of all data rings together on a machine that may have so many CPUs.
 pub fn ring_memory(cpus: usize) -> usize {
     ring_bytes(cpus).saturating_mul(cpus)
+}
+
+/// Pages of one data ring: what is wished, at least one, or its share.
+fn ring_pages(wished: Option<usize>, cpus: usize) -> usize {
+    let pages = wished.unwrap_or_else(|| ring_bytes(cpus)) / sys::page_size();
+    1usize.checked_shl(pages.max(1).ilog2()).unwrap_or(1)
 }
 
 /// Reads a list such as `0-3,5`.

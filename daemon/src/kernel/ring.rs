@@ -16,6 +16,8 @@ pub(super) struct Ring {
     memory: RingMemory,
     /// Where a record that wraps around is put together.
     joined: Vec<u8>,
+    /// The most bytes that ever waited in it.
+    fullest: u64,
 }
 
 impl Ring {
@@ -47,7 +49,7 @@ impl Ring {
         let event = perf_event_open(&PerfAttr { flags: attr.flags | attr_flag::DISABLED, ..attr }, cpu)?;
         let memory = RingMemory::map(event, pages)?;
         perf_enable(memory.event())?;
-        Ok(Ring { memory, joined: Vec::new() })
+        Ok(Ring { memory, joined: Vec::new(), fullest: 0 })
     }
 
     /// The descriptor to hand to a BPF map or to wait on.
@@ -59,6 +61,7 @@ impl Ring {
     pub(super) fn drain(&mut self, mut sink: impl FnMut(u32, &[u8])) -> u64 {
         let head = self.memory.head();
         let mut at = self.memory.tail();
+        self.fullest = self.fullest.max(head.saturating_sub(at));
         let mut records = 0u64;
         while at < head {
             let Some((kind, size)) = self.header(at) else { break };
@@ -85,6 +88,11 @@ impl Ring {
         // Only reached early on a ring that makes no sense; start afresh rather than read on in the middle.
         self.memory.release(head);
         records
+    }
+
+    /// Bytes it holds, and the most that ever waited in it.
+    pub(super) fn fill(&self) -> (u64, u64) {
+        (self.memory.size(), self.fullest)
     }
 
     /// Type and size of the record at `at`. The header itself never wraps: records are multiples of 8.

@@ -62,7 +62,7 @@ impl Proof {
 /// # Errors
 /// Whatever kept it from being tried: see [`Session::start`].
 pub fn prove(attach: Option<AttachPath>) -> Result<Proof, KernelError> {
-    let mut session = Session::bare(&Options { attach, libraries: Vec::new() })?;
+    let mut session = Session::bare(&Options { attach, ..Options::default() })?;
     let proof = session.prove_itself();
     let stopped = session.stop();
     let proof = proof?;

@@ -306,6 +306,11 @@ impl RingMemory {
         self.event.as_fd()
     }
 
+    /// Bytes of records it holds.
+    pub(super) fn size(&self) -> u64 {
+        self.data_len as u64
+    }
+
     fn word(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: `offset` is one of the two constants above, inside the first page.
         let word = unsafe { self.base.add(offset) };

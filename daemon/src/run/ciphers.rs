@@ -65,11 +65,14 @@ impl Ciphers {
         let now = self.now_ms();
         let due = std::mem::take(&mut self.held_back);
         let mut new: Vec<(u32, u32)> = Vec::new();
+        let ledger = flows.coverage.ledger();
+        let mut ledger = ledger.borrow_mut();
         let held = &mut flows.settings().sealed.held;
         let pass = session.drain(&mut |pass, event| {
             if event.is_cipher() {
                 return held.take(event, now);
             }
+            ledger.take(&event);
             let (pid, uid) = (event.connection.tgid, event.uid);
             if self.met.get(&pid) != Some(&uid) {
                 self.met.insert(pid, uid);
@@ -78,6 +81,7 @@ impl Ciphers {
             if self.watched.contains(&pid) { self.held_back.push(event) } else { order.push(pass, event) }
         });
         held.forget(now);
+        drop(ledger);
         for event in due {
             order.push(pass.number, event);
         }

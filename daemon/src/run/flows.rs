@@ -11,7 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::trials::Trials;
+use super::{coverage::Coverage, trials::Trials};
 use crate::{
     alert::{Alert, Ledger, Told, sink::Sink},
     app::{App, AppTable},
@@ -35,6 +35,8 @@ pub(super) struct Flows {
     sockets: Option<SocketQuery>,
     seen: Sockets,
     trials: Option<Trials>,
+    /// How much of it all is read.
+    pub(super) coverage: Coverage,
     /// The first failure to write an alert.
     failed: Option<io::Error>,
 }
@@ -51,6 +53,7 @@ impl Flows {
         // Without sock_diag peers stay unknown; the host name is what counts.
         let sockets = SocketQuery::open().ok();
         let seen = Sockets::new();
+        let coverage = Coverage::new();
         Flows {
             pipeline,
             apps,
@@ -60,6 +63,7 @@ impl Flows {
             sockets,
             seen,
             trials: None,
+            coverage,
             failed: None,
         }
     }
@@ -108,6 +112,34 @@ impl Flows {
     /// What the pipeline works by.
     pub(super) fn settings(&mut self) -> &mut Settings {
         self.pipeline.settings()
+    }
+
+    /// Alerts go there too.
+    pub(super) fn add_sink(&mut self, sink: Box<dyn Sink>) {
+        self.sinks.push(sink);
+    }
+
+    /// Says whose each open connection is, as far as is known now.
+    pub(super) fn describe_all(&mut self) {
+        for connection in self.coverage.connections() {
+            self.describe(connection);
+        }
+    }
+
+    fn describe(&mut self, connection: ConnectionId) {
+        let open = self.open.get(&connection).map(|open| open.flow);
+        let Some(flow) = open.or_else(|| self.seen.flow(connection)) else { return };
+        let settings = self.pipeline.settings();
+        let (users, loopback) = (settings.users.clone(), settings.loopback);
+        if let Some(flow) = self.pipeline.flow(flow) {
+            self.coverage.describe(connection, flow, &users, loopback);
+        }
+    }
+
+    /// A connection is over: its last word to the ledger, before the pipeline forgets it.
+    fn account(&mut self, connection: ConnectionId) {
+        self.describe(connection);
+        self.coverage.end(connection);
     }
 
     /// Where no protocol is known, a message ends when its sender pauses.
@@ -174,6 +206,7 @@ impl Flows {
         let open = self.open.get_mut(&connection)?;
         let (number, how) = open.ladder.take()?;
         let (fd, flow) = (u32::try_from(number).ok()?, open.flow);
+        self.coverage.carried_by(connection, fd);
         let facts = self.seen.facts(connection.tgid, fd).cloned().unwrap_or_default();
         let peer = facts.peer.or_else(|| peer(self.sockets.as_mut()?, connection.tgid, number));
         if let Some(name) = facts.server_name {
@@ -202,6 +235,7 @@ impl stream::Sink for Flows {
         }
         let now = now_ms();
         if let Step::Chunk(Chunk::End) = step {
+            self.account(connection);
             if let Some(open) = self.open.remove(&connection) {
                 let alerts = self.pipeline.close(open.flow, now);
                 self.tell(&alerts);

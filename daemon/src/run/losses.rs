@@ -10,11 +10,22 @@ pub(super) struct Losses {
     attempts: Option<u64>,
     told: u64,
     since: SystemTime,
+    last: Option<SystemTime>,
 }
 
 impl Losses {
     pub(super) fn new(now: SystemTime) -> Losses {
-        Losses { attempts: None, told: 0, since: now }
+        Losses { attempts: None, told: 0, since: now, last: None }
+    }
+
+    /// Records lost so far, as told.
+    pub(super) fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// When the last of them were told.
+    pub(super) fn last(&self) -> Option<SystemTime> {
+        self.last
     }
 
     /// Before a pass.
@@ -31,6 +42,7 @@ impl Losses {
             return None;
         }
         self.told = lost;
+        self.last = Some(now);
         let seconds = now.duration_since(since).unwrap_or(Duration::ZERO).as_secs_f64();
         let (what, were) = if new == 1 { ("record", "was") } else { ("records", "were") };
         Some(format!(

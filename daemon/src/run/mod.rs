@@ -4,6 +4,8 @@
 //! that it sleeps, looks once more after a moment, and then waits without any timer until the doorbell rings.
 
 mod ciphers;
+mod control;
+mod coverage;
 mod files;
 mod flows;
 mod heartbeat;
@@ -11,6 +13,7 @@ mod host_log;
 mod knowledge;
 mod losses;
 mod settings;
+mod status;
 mod trials;
 
 use std::{
@@ -38,6 +41,7 @@ use crate::{
     },
     cli::{self, Attach, RunOptions},
     config::Config,
+    control::{Address, Request},
     kernel::{AttachPath, KernelError, MappedFile, Options, Session},
     leak::{self, Detector, Severity, Truth},
     pipeline::{AddressBytes, Addresses, Pipeline, Settings},
@@ -48,12 +52,14 @@ use crate::{
     trial,
 };
 use ciphers::Ciphers;
+use control::{Answer, Control};
 use files::Files;
 use flows::Flows;
 use heartbeat::Heartbeat;
 use knowledge::Knowledge;
 use losses::Losses;
 use settings::{ConfigFile, Look, Mutes};
+use status::Status;
 use trials::Trials;
 
 /// Why nothing is watched.
@@ -145,7 +151,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
             None
         }
     };
-    settings.observer = evidence.clone().map(|evidence| Box::new(evidence) as _);
+    let observer = evidence.clone().map(|evidence| Box::new(evidence) as _);
 
     let packages = options.sysroot.join("data/system/packages.list");
     let asked = store.map(|store| store.join(trial::ASKED_FILE));
@@ -154,6 +160,17 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     waited_for.extend(asked.as_deref().into_iter().chain(muted.as_deref()));
     let files = Files::watch(&waited_for);
     let mut flows = Flows::new(Pipeline::new(settings), packages, sinks(options.json));
+    flows.settings().observer = Some(flows.coverage.observer(observer));
+    let mut control = match Control::open(Address::of(store)) {
+        Ok(control) => {
+            flows.add_sink(control.sink());
+            Some(control)
+        }
+        Err(error) => {
+            notes.push(format!("`telltale status` will not be answered: {error}"));
+            None
+        }
+    };
     if let Some(Err(why)) = known.packages.map(|text| flows.add_known_apps(&text)) {
         notes.push(format!("packages.toml is not used: {why}"));
     }
@@ -170,7 +187,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         Attach::Perf => AttachPath::Perf,
         Attach::Tracefs => AttachPath::Tracefs,
     });
-    let mut session = Session::start(&Options { attach, libraries: options.libraries.clone() })?;
+    let mut session = Session::start(&Options {
+        attach,
+        libraries: options.libraries.clone(),
+        ring_bytes: options.rings.and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024)),
+    })?;
     session.set_budget(&config.budget())?;
     if options.sends
         && let Err(error) = session.hook_sends()
@@ -184,30 +205,37 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     }
     let sources = Sources { signals: &signals, files: files.as_ref() };
     let (mut kept, mut heart) = (Instant::now(), Heartbeat::new(flows::now_ms()));
-    let watched = watch(&mut session, &mut flows, &sources, evidence.as_ref(), &mut |flows| {
-        let changed = reconsider(&mut config_file, options, &mut config, flows);
-        let muted = mutes.look();
-        if changed || muted.is_some() {
-            flows.settings().alerts = mutes.policy(&config, key);
-        }
-        if let Some(complaint) = muted.flatten() {
-            say(Severity::Warn, &complaint);
-        }
-        if let Some(complaint) = flows.refresh_apps() {
-            say(Severity::Warn, &complaint);
-        }
-        if let Some(news) = flows.look_at_trial() {
-            say(Severity::Info, &news);
-        }
-        if heart.is_due(flows::now_ms()) {
-            let (counts, told, apps) = flows.day();
-            say(Severity::Info, &heart.line(flows::now_ms(), counts, told, apps));
-        }
-        if kept.elapsed() >= KEEP {
-            kept = Instant::now();
-            keep(store, flows);
-        }
-    });
+    let watched = watch(
+        &mut session,
+        &mut flows,
+        &sources,
+        evidence.as_ref(),
+        control.as_mut(),
+        &mut |flows, session| {
+            let changed = reconsider(&mut config_file, options, &mut config, flows, session);
+            let muted = mutes.look();
+            if changed || muted.is_some() {
+                flows.settings().alerts = mutes.policy(&config, key);
+            }
+            if let Some(complaint) = muted.flatten() {
+                say(Severity::Warn, &complaint);
+            }
+            if let Some(complaint) = flows.refresh_apps() {
+                say(Severity::Warn, &complaint);
+            }
+            if let Some(news) = flows.look_at_trial() {
+                say(Severity::Info, &news);
+            }
+            if heart.is_due(flows::now_ms()) {
+                let (counts, told, apps) = flows.day();
+                say(Severity::Info, &heart.line(flows::now_ms(), counts, told, apps));
+            }
+            if kept.elapsed() >= KEEP {
+                kept = Instant::now();
+                keep(store, flows);
+            }
+        },
+    );
     keep(store, &mut flows);
     // What is left of it; the rest was brought to the disk on the way.
     if let Some(evidence) = &evidence {
@@ -247,6 +275,7 @@ const SIGNAL: u64 = 0;
 const MAPPING: u64 = 1;
 const DOORBELL: u64 = 2;
 const FILES: u64 = 3;
+const CONTROL: u64 = 4;
 
 /// Between two times that the tokens seen are brought to the disk while the watch runs.
 const KEEP: Duration = Duration::from_secs(600);
@@ -311,7 +340,13 @@ fn unsealing(config: &Config) -> sealed::Policy {
 }
 
 /// Looks whether the configuration has changed, and goes by it from now on; true when it has.
-fn reconsider(file: &mut ConfigFile, options: &RunOptions, now: &mut Config, flows: &mut Flows) -> bool {
+fn reconsider(
+    file: &mut ConfigFile,
+    options: &RunOptions,
+    now: &mut Config,
+    flows: &mut Flows,
+    session: &Session,
+) -> bool {
     match file.look() {
         Look::Same => false,
         Look::Mistake(mistake) => {
@@ -323,6 +358,9 @@ fn reconsider(file: &mut ConfigFile, options: &RunOptions, now: &mut Config, flo
             settings.loopback = options.loopback || config.loopback;
             settings.users = config.users.clone();
             settings.sealed.set_policy(unsealing(&config));
+            if let Err(error) = session.set_budget(&config.budget()) {
+                say(Severity::Warn, &error.to_string());
+            }
             if logd::is_started() {
                 log::set_max_level(config.log_level.filter());
             }
@@ -378,10 +416,13 @@ fn watch(
     flows: &mut Flows,
     sources: &Sources<'_>,
     evidence: Option<&Evidence>,
-    housekeeping: &mut dyn FnMut(&mut Flows),
+    mut control: Option<&mut Control>,
+    housekeeping: &mut dyn FnMut(&mut Flows, &Session),
 ) -> Result<(), RunError> {
-    let mut epoll = wait_on(session, sources)?;
-    let mut losses = Losses::new(SystemTime::now());
+    let mut epoll = wait_on(session, sources, control.as_deref())?;
+    let began = SystemTime::now();
+    let mut losses = Losses::new(began);
+    let mut attempts = 0;
     let mut order = Order::new(Limits::default());
     let mut ciphers = Ciphers::new(session, flows);
     let mut pace = Pace::Awake(0);
@@ -419,13 +460,20 @@ fn watch(
         }
 
         if is_ready(FILES) && sources.files.is_some_and(Files::changed) {
-            housekeeping(flows);
+            housekeeping(flows, session);
         }
 
         // Before sleep, and now and then while there is no end of records.
         let house = pace != Pace::Asleep && looked.elapsed() >= HOUSEKEEPING;
-        if house || pace == Pace::Settling {
-            losses.before(session.tally()?.attempts);
+        let asked = is_ready(CONTROL);
+        if house || asked || pace == Pace::Settling {
+            // Before the pass: what these counts tell of has then been read or is lost.
+            attempts = session.tally()?.attempts;
+            losses.before(attempts);
+        }
+        let hour = flows.coverage.is_hour_over();
+        if asked || hour {
+            flows.coverage.count(session, |_| true);
         }
         let pass = ciphers.drain(session, &mut order, flows);
         order.end_pass(pass.number, flows);
@@ -440,6 +488,33 @@ fn watch(
         if let Some(error) = flows.take_failure() {
             // A reader of the alerts that goes away ends the watch as Ctrl-C would.
             return if is_reader_gone(&error) { Ok(()) } else { Err(RunError::Write(error)) };
+        }
+        if let Some(control) = control.as_deref_mut() {
+            if asked {
+                flows.describe_all();
+                control.serve(&mut |request| match request {
+                    Request::Watch => Answer::Alerts,
+                    Request::Status => Answer::Once(
+                        Status {
+                            session,
+                            began,
+                            losses: &losses,
+                            attempts,
+                            order: order.counts(),
+                            connections: order.len(),
+                            view: flows.coverage.view(),
+                        }
+                        .line(),
+                    ),
+                });
+            }
+            control.tell();
+        }
+        if hour {
+            flows.describe_all();
+            if let Some(line) = flows.coverage.hourly() {
+                say(Severity::Info, &line);
+            }
         }
         let busy = pass.records > 0 || order.is_waiting() || ciphers.is_waiting();
         pace = match pace {
@@ -470,15 +545,16 @@ fn watch(
 
         if house {
             looked = Instant::now();
-            housekeeping(flows);
+            housekeeping(flows, session);
             ciphers.tidy(session, flows);
             for process in order.processes() {
                 if !flows::is_alive(process) && !ciphers.holds_back(process) {
+                    flows.coverage.count(session, |id| id.tgid == process);
                     order.end_process(process, flows);
                 }
             }
             if session.follow_cpus()? {
-                epoll = wait_on(session, sources)?;
+                epoll = wait_on(session, sources, control.as_deref())?;
             }
         }
     }
@@ -498,12 +574,15 @@ fn timeout(duration: Duration) -> EpollTimeout {
     EpollTimeout::try_from(duration).unwrap_or(EpollTimeout::ZERO)
 }
 
-fn wait_on(session: &Session, sources: &Sources<'_>) -> Result<Epoll, RunError> {
+fn wait_on(session: &Session, sources: &Sources<'_>, control: Option<&Control>) -> Result<Epoll, RunError> {
     let failed = |source| RunError::Call { call: "epoll", source };
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
     epoll.add(sources.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).map_err(failed)?;
     if let Some(files) = sources.files {
         epoll.add(files, EpollEvent::new(EpollFlags::EPOLLIN, FILES)).map_err(failed)?;
+    }
+    if let Some(control) = control {
+        epoll.add(control, EpollEvent::new(EpollFlags::EPOLLIN, CONTROL)).map_err(failed)?;
     }
     for fd in session.mapping_watches() {
         epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, MAPPING)).map_err(failed)?;

@@ -109,7 +109,8 @@ pub(crate) fn ways() -> Vec<(AttachPath, Library)> {
 
 /// A session on one library; none, having said why, where this machine cannot have one.
 pub(crate) fn session(way: AttachPath, library: &Library) -> Option<Session> {
-    let options = Options { attach: Some(way), libraries: vec![library.path().to_owned()] };
+    let options =
+        Options { attach: Some(way), libraries: vec![library.path().to_owned()], ..Options::default() };
     match Session::start(&options) {
         Ok(session) => Some(session),
         Err(

@@ -130,6 +130,11 @@ impl Sockets {
         }
     }
 
+    /// The flow of a socket's connection.
+    pub(super) fn flow(&self, connection: ConnectionId) -> Option<FlowId> {
+        self.open.get(&connection).map(|open| open.flow)
+    }
+
     /// Whether an address is this machine's own.
     fn is_own(&mut self, peer: SocketAddr) -> bool {
         let ip = peer.ip().to_canonical();
@@ -167,6 +172,9 @@ impl Flows {
     }
 
     fn want(&mut self, connection: ConnectionId, wanted: Wanted) {
+        if wanted == Wanted::Nothing {
+            self.coverage.stays(connection);
+        }
         self.seen.answers.push((connection, wanted));
     }
 
@@ -230,6 +238,7 @@ impl Flows {
     }
 
     fn socket_ends(&mut self, connection: ConnectionId) {
+        self.account(connection);
         if let Some(open) = self.seen.open.remove(&connection) {
             let alerts = self.pipeline.close(open.flow, now_ms());
             self.tell(&alerts);

@@ -1,0 +1,4 @@
+//! Fuzzes `watch::request`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| telltale_fuzz::watch::request(data));

@@ -1,0 +1,128 @@
+//! What `telltale status` is answered: what is hooked, since when, what was lost, how much is read and why the rest is not.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use super::losses::Losses;
+use crate::{
+    coverage::{Parts, View},
+    kernel::Session,
+    stream,
+};
+
+/// Apps and destinations listed; the rest is in the total.
+const APPS: usize = 100;
+const DESTINATIONS: usize = 50;
+
+/// What the answer is made of.
+pub(super) struct Status<'a> {
+    pub(super) session: &'a Session,
+    pub(super) began: SystemTime,
+    pub(super) losses: &'a Losses,
+    /// Attempts as of before the last pass.
+    pub(super) attempts: u64,
+    pub(super) order: stream::Counts,
+    /// Connections followed.
+    pub(super) connections: usize,
+    pub(super) view: View,
+}
+
+impl Status<'_> {
+    /// One line of JSON.
+    pub(super) fn line(&self) -> String {
+        let session = self.session;
+        let libraries: Vec<Value> = session
+            .libraries()
+            .iter()
+            .map(|library| {
+                json!({ "path": library.path.display().to_string(), "functions": library.functions, "since": time(library.since) })
+            })
+            .collect();
+        let unreadable: Vec<String> =
+            session.unreadable().iter().map(|path| path.display().to_string()).collect();
+        let rings: Vec<Value> = session
+            .rings()
+            .map(|ring| json!({ "cpu": ring.cpu, "bytes": ring.bytes, "fullest": ring.fullest }))
+            .collect();
+        let mut lost = json!({ "records": self.losses.told(), "missing_in_order": self.order.missing });
+        if let (Value::Object(lost), Some(last)) = (&mut lost, self.losses.last()) {
+            lost.insert("last".into(), time(last).into());
+        }
+        let apps: Vec<Value> = self
+            .view
+            .apps
+            .iter()
+            .take(APPS)
+            .map(|app| {
+                let mut object = parts(&app.parts);
+                let destinations: Vec<Value> = app
+                    .destinations
+                    .iter()
+                    .take(DESTINATIONS)
+                    .map(|(name, one)| with(parts(one), &[("destination", name.as_str().into())]))
+                    .collect();
+                object.insert("destinations".into(), destinations.into());
+                with(object, &[("app", app.app.as_str().into()), ("uid", app.uid.into())])
+            })
+            .collect();
+        json!({
+            "telltale": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "since": time(self.began),
+            "attach": session.attach_path().name(),
+            "sends": if session.watches_sends() { "raw" } else { "off" },
+            "libraries": libraries,
+            "unreadable": unreadable,
+            "rings": rings,
+            "records": session.records(),
+            "attempts": self.attempts,
+            "lost": lost,
+            "connections": self.connections,
+            "coverage": { "total": parts(&self.view.total), "apps": apps },
+        })
+        .to_string()
+            + "\n"
+    }
+}
+
+/// `bytes` is the whole, of which `read`, `tls_overhead` and `unread` are the parts.
+fn parts(parts: &Parts) -> Map<String, Value> {
+    let unread: Map<String, Value> =
+        parts.reasons().into_iter().map(|(reason, bytes)| (reason.name().to_owned(), bytes.into())).collect();
+    let mut object = Map::new();
+    object.insert("bytes".into(), parts.whole().into());
+    object.insert("read".into(), parts.read.into());
+    object.insert("tls_overhead".into(), parts.tls_overhead.into());
+    object.insert("unread".into(), unread.into());
+    object
+}
+
+/// The same with these fields before it.
+fn with(object: Map<String, Value>, first: &[(&str, Value)]) -> Value {
+    let mut all: Map<String, Value> =
+        first.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    all.extend(object);
+    all.into()
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coverage::Reason;
+
+    #[test]
+    fn the_parts_that_are_said_are_the_whole_that_is_said() {
+        let mut sample = Parts::read(10);
+        sample.tls_overhead = 5;
+        sample.add_unread(Reason::Quic, 7);
+        sample.add_unread(Reason::Lost, 1);
+        let said = with(parts(&sample), &[("app", "a".into())]);
+        let expected = json!({ "app": "a", "bytes": 23, "read": 10, "tls_overhead": 5, "unread": { "quic": 7, "lost": 1 } });
+        assert_eq!(said.to_string(), expected.to_string());
+    }
+}
