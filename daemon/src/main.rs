@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -9,7 +10,7 @@ use telltale::{
     alert::{explain, sink::is_reader_gone},
     cli::{self, Command, decode, doctor, evidence, mute, status, trial},
     config::{self, Config},
-    kernel, run,
+    kernel, run, store,
 };
 
 fn main() -> ExitCode {
@@ -62,7 +63,7 @@ fn examine(json: bool, quick: bool) -> Result<(), String> {
         }
         return proof.map(|_| ());
     }
-    let found = kernel::doctor::examine();
+    let found = kernel::doctor::examine(store::own_tls(Path::new(cli::PHONE_STORE)).0);
     print(&if json { doctor::json(&found) } else { doctor::text(&found) })?;
     found.refusal.map_or(Ok(()), Err)
 }

@@ -120,6 +120,13 @@ pub enum Body {
         /// Bytes that the send took.
         sent: u64,
     },
+    /// While a function that may be `SSL_write` ran, its thread sent this to a stream socket.
+    TlsTried {
+        /// The first bytes of the send.
+        head: [u8; 8],
+        /// Bytes that the send took.
+        sent: u64,
+    },
     /// A piece of what a socket took.
     SocketSend(Piece),
     /// Where a socket's bytes go from now on; none for a UNIX socket.
@@ -284,6 +291,7 @@ impl Event {
             | Body::TlsCall { .. }
             | Body::TlsNested(_)
             | Body::TlsNext { .. }
+            | Body::TlsTried { .. }
             | Body::SocketPeer(_)
             | Body::SocketClose(_)
             | Body::SocketUnknown => 0,
@@ -360,6 +368,11 @@ impl Event {
             kind::TLS_NESTED => {
                 let fd = <[u8; 4]>::try_from(bytes).map_err(|_| RecordError::Field { kind, field: "len" })?;
                 Body::TlsNested(i32::from_ne_bytes(fd))
+            }
+            kind::TLS_TRIED => {
+                let head =
+                    <[u8; 8]>::try_from(bytes).map_err(|_| RecordError::Field { kind, field: "len" })?;
+                Body::TlsTried { head, sent: total }
             }
             kind::TLS_NEXT => {
                 let wrong = RecordError::Field { kind, field: "len" };
@@ -490,6 +503,9 @@ mod tests {
         let words = [0x5555_1000u64.to_ne_bytes(), 0x7f00_2000u64.to_ne_bytes()].concat();
         let call = Event::parse(&record(kind::TLS_CALL, flag::LAST, -7i64 as u64, 0, &words)).unwrap();
         assert_eq!(call.body, Body::TlsCall { at: 0x5555_1000, buffer: 0x7f00_2000, len: -7 });
+        let head = [23, 3, 3, 0, 40, 1, 2, 3];
+        let tried = Event::parse(&record(kind::TLS_TRIED, flag::LAST, 45, 0, &head)).unwrap();
+        assert_eq!(tried.body, Body::TlsTried { head, sent: 45 });
     }
 
     #[test]
@@ -567,6 +583,7 @@ mod tests {
         refused(&record(kind::TLS_WRITE, flag::LAST, 4, 0, b""), "len");
         refused(&record(kind::TLS_FD, flag::LAST, 0, 0, b"abc"), "len");
         refused(&record(kind::TLS_CALL, flag::LAST, 9, 0, &[0; 15]), "len");
+        refused(&record(kind::TLS_TRIED, flag::LAST, 9, 0, &[0; 9]), "len");
         refused(&record(kind::TLS_HOST, flag::LAST, 0, 0, &[b'a'; MAX_HOST]), "len");
         refused(&record(kind::TLS_WRITE, flag::LAST, 1 << 20, 0, &[0; MAX_PIECE + 1]), "len");
     }

@@ -11,6 +11,7 @@ use std::{
 use crate::{
     alert::Ledger,
     config::{self, ConfigMute},
+    kernel::Memory,
     leak::persist,
 };
 
@@ -26,6 +27,10 @@ const SAID_FILE: &str = "said";
 const SAID_LARGEST: u64 = 2 << 20;
 /// Holds what the owner muted with `telltale mute`.
 pub const MUTES_FILE: &str = "mutes.toml";
+/// Holds what was found in binaries.
+const OWN_TLS_FILE: &str = "own-tls";
+/// As many binaries as are remembered, with a line of ordinary length each.
+const OWN_TLS_LARGEST: u64 = 2 << 20;
 /// 128 bits, the size SipHash takes.
 const KEY_LEN: usize = 16;
 
@@ -86,6 +91,29 @@ pub fn tokens(folder: &Path) -> (persist::Store, Option<String>) {
         Ok(tokens) => (tokens, None),
         Err(why) => (persist::Store::new(), Some(format!("{}: {why}", file.display()))),
     }
+}
+
+/// What earlier runs found in binaries that carry their own TLS; with a sentence when it cannot be read, and all are searched
+/// again.
+pub fn own_tls(folder: &Path) -> (Memory, Option<String>) {
+    let file = folder.join(OWN_TLS_FILE);
+    let read = fs::metadata(&file).and_then(|data| match data.len() {
+        0..=OWN_TLS_LARGEST => fs::read(&file),
+        _ => Err(io::ErrorKind::FileTooLarge.into()),
+    });
+    match read {
+        Ok(text) => (Memory::from_text(&String::from_utf8_lossy(&text)), None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Memory::default(), None),
+        Err(error) => (Memory::default(), Some(format!("{} cannot be read: {error}", file.display()))),
+    }
+}
+
+/// Keeps it for the next run.
+///
+/// # Errors
+/// [`Error`] naming the file; what was kept before is still whole then.
+pub fn keep_own_tls(folder: &Path, memory: &Memory) -> Result<(), Error> {
+    write(folder, OWN_TLS_FILE, memory.to_text().as_bytes())
 }
 
 /// Keeps the tokens for the next run.

@@ -98,7 +98,7 @@ static DOORBELL: PerfEventByteArray = PerfEventByteArray::new(0);
 
 #[uprobe]
 fn ssl_write(context: ProbeContext) -> u32 {
-    done(tls::write_entered(&context, false))
+    done(tls::write_entered(&context, false, tls::WRITING))
 }
 
 /// The same for a function that is not yet proven to be `SSL_write`.
@@ -114,7 +114,7 @@ fn ssl_new_return(context: RetProbeContext) -> u32 {
 
 #[uprobe]
 fn ssl_write_ex(context: ProbeContext) -> u32 {
-    done(tls::write_entered(&context, true))
+    done(tls::write_entered(&context, true, tls::WRITING))
 }
 
 #[uretprobe]

@@ -291,7 +291,16 @@ fn encrypted(
     if let Some(inside) = INSIDE.get_ptr_mut(thread) {
         // SAFETY: a map value that lives as long as the program runs.
         let inside = unsafe { &mut *inside };
-        let stage = inside.stage;
+        let mut stage = inside.stage;
+        if stage == tls::TRIED
+            && let Some(head) = head(call)
+        {
+            tls::tried(context, inside.ssl, thread, head, bytes);
+            // Application data of TLS (RFC 8446 section 5.1): the rest is as in any `SSL_write`.
+            if head & 0xffff == 0x0317 {
+                stage = tls::WRITING;
+            }
+        }
         if stage == tls::WRITING || stage == tls::NESTED {
             inside.stage = tls::NESTED;
             // What it sends here is what it was given there, encrypted. Only a ClientHello says more, and comes first.

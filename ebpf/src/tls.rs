@@ -39,7 +39,7 @@ pub(crate) struct CallKey {
 #[derive(Clone, Copy)]
 pub(crate) struct Inside {
     pub(crate) ssl: u64,
-    /// [`OUTSIDE`], [`WRITING`], [`NESTED`] or [`DUE`].
+    /// [`OUTSIDE`], [`WRITING`], [`NESTED`], [`DUE`] or [`TRIED`].
     pub(crate) stage: u64,
     /// [`DUE`]: bytes the write took.
     pub(crate) total: u64,
@@ -52,6 +52,8 @@ pub(crate) const WRITING: u64 = 1;
 pub(crate) const NESTED: u64 = 2;
 /// Out of an `SSL_write` that sent nothing itself: what it made is in memory, and may be what the thread sends next.
 pub(crate) const DUE: u64 = 3;
+/// In what may be `SSL_write`.
+pub(crate) const TRIED: u64 = 4;
 
 /// What the entry saw.
 #[repr(C)]
@@ -76,7 +78,7 @@ pub(crate) struct ConnectionKey {
 
 /// `SSL_write` and `SSL_write_ex` have begun.
 #[inline(always)]
-pub(crate) fn write_entered(context: &ProbeContext, extended: bool) -> Option<()> {
+pub(crate) fn write_entered(context: &ProbeContext, extended: bool, stage: u64) -> Option<()> {
     let key = CallKey { thread: thread(), frame: frame(context.regs, true) };
     let call = Call {
         thread: key.thread,
@@ -90,7 +92,7 @@ pub(crate) fn write_entered(context: &ProbeContext, extended: bool) -> Option<()
         Some(known) => unsafe { *known = call },
         None => CALLS.insert(key, call, 0).ok()?,
     }
-    let inside = Inside { ssl: call.ssl, stage: WRITING, total: opaque_zero() };
+    let inside = Inside { ssl: call.ssl, stage, total: opaque_zero() };
     match INSIDE.get_ptr_mut(key.thread) {
         // SAFETY: a map value that lives as long as the program runs.
         Some(known) => unsafe { *known = inside },
@@ -102,7 +104,7 @@ pub(crate) fn write_entered(context: &ProbeContext, extended: bool) -> Option<()
 /// What may be `SSL_write` has begun: says where and with what, so that the daemon can judge.
 #[inline(always)]
 pub(crate) fn candidate_entered(context: &ProbeContext) -> Option<()> {
-    write_entered(context, false)?;
+    write_entered(context, false, TRIED)?;
     let ssl = user_memory::untagged(context.arg(0)?);
     let buffer = user_memory::untagged(context.arg(1)?);
     let len: i32 = context.arg(2)?;
@@ -154,7 +156,7 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     }
 
     let connection = connection(call.ssl, key.thread)?;
-    if stage == WRITING
+    if (stage == WRITING || stage == TRIED)
         && let Some(inside) = inside
     {
         // SAFETY: map values that live as long as the program runs.
@@ -315,6 +317,21 @@ pub(crate) fn nested(context: &impl EbpfContext, ssl: u64, thread: u64, fd: u64)
     unsafe { *writer.bytes().cast::<u32>() = fd as u32 };
     writer.submit(context, &Piece { len: 4, offset: 0, sequence: connection.sequence, flags: flag::LAST });
     connection.sequence += 1;
+    writer.finish(context);
+    Some(())
+}
+
+/// While what may be `SSL_write` ran, its thread sent `sent` bytes to a stream socket, `head` first.
+#[inline(always)]
+pub(crate) fn tried(context: &impl EbpfContext, ssl: u64, thread: u64, head: u64, sent: u64) -> Option<()> {
+    let connection = connection(ssl, thread)?;
+    let mut writer = start(kind::TLS_TRIED, ssl, connection, sent)?;
+    // SAFETY: `bytes` has room and is aligned: it follows the header, whose size is a multiple of 8; and a map value.
+    let sequence = unsafe {
+        *writer.bytes().cast::<u64>() = head;
+        (*connection).sequence
+    };
+    writer.submit(context, &Piece { len: 8, offset: 0, sequence, flags: flag::LAST });
     writer.finish(context);
     Some(())
 }

@@ -59,8 +59,12 @@ fn words(state: &TlsState) -> String {
             "not readable: 32-bit, which this kernel's hooks do not take; sends are counted".to_owned()
         }
         TlsState::Static => {
-            "not hooked: carries its own TLS, found by its structure, and hooking that is not built yet"
+            "carries its own TLS, found by its structure: hooked on probation, kept when its calls prove it"
                 .to_owned()
+        }
+        TlsState::Proven => "carries its own TLS, found by its structure and proven: hooked".to_owned(),
+        TlsState::Disproved(why) => {
+            format!("not hooked: carries its own TLS, and what was seen there did not prove it ({why})")
         }
         TlsState::Unsure(why) => {
             format!("not hooked: carries its own TLS, and where it writes is not certain ({why})")

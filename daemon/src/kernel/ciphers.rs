@@ -13,7 +13,7 @@ use std::{
 use super::{
     attach::{Attacher, Spot},
     error::KernelError,
-    libraries,
+    libraries::{self, Part},
     program::Programs,
     symbols::{self, Functions},
     tracefs::start_time,
@@ -197,14 +197,15 @@ impl Ciphers {
 
 /// Looks into a file for what programs can be hung on.
 fn look(file: &File, programs: &Programs, attacher: &mut Attacher) -> Result<Hookable, KernelError> {
+    let part = Part::whole(file).map_err(KernelError::call("fstat of a library"))?;
     let mut spots = Vec::new();
     let mut has_cipher = false;
     for (needed, hooks) in [(CIPHER_NEEDED, &CIPHER_HOOKS[..]), (TLS_NEEDED, &TLS_HOOKS[..])] {
         let names: Vec<&'static str> = hooks.iter().map(|(function, _, _)| *function).collect();
-        let found = match symbols::find(file, needed, &names) {
+        let found = match symbols::find(file, part, needed, &names) {
             Functions::At(found) if found.contains_key(needed) => found,
             Functions::At(_) => continue,
-            Functions::Other(_) if symbols::is_32_bit_with(file, CIPHER_NEEDED) => {
+            Functions::Other(_) if symbols::is_32_bit_with(file, part, CIPHER_NEEDED) => {
                 return Ok(Hookable::Bits32);
             }
             Functions::Other(_) => return Ok(Hookable::Nothing),

@@ -10,7 +10,7 @@ use aya::{
 };
 
 use super::{
-    AttachPath, KernelError, ONLINE, Proof, TlsFile, cpu_list, netlink,
+    AttachPath, KernelError, Memory, ONLINE, Proof, TlsFile, cpu_list, netlink,
     netlink::{LinkSocket, Links, SocketQuery},
     prove,
     ring::Ring,
@@ -77,8 +77,9 @@ pub fn quick() -> Result<Proof, String> {
     }
 }
 
-/// Tries everything. Takes seconds: programs are searched for TLS of their own.
-pub fn examine() -> Examination {
+/// Tries everything. Takes seconds: programs are searched for TLS of their own, unless a watch has done so before, which
+/// `own_tls` says.
+pub fn examine(own_tls: Memory) -> Examination {
     let quick = quick();
     let mut list = List::default();
     system(&mut list);
@@ -91,7 +92,7 @@ pub fn examine() -> Examination {
     network(&mut list);
     Examination {
         checks: list.0,
-        tls: tls_files::survey(true),
+        tls: tls_files::survey(Some(own_tls)),
         attach: quick.as_ref().ok().map(|proof| proof.attach),
         refusal: quick.err(),
     }

@@ -16,6 +16,7 @@ use super::{
     AttachPath, KernelError, ONLINE,
     attach::{Attacher, Hook, TracepointHook, attach_raw_syscalls},
     cpu_list,
+    libraries::Part,
     symbols::{self, Functions},
     sys::{self, ProgramKind},
 };
@@ -38,7 +39,8 @@ impl EmptyHooks {
         let refuse = |reason: String| KernelError::Library { path: library.to_owned(), reason };
         let file = File::open(library).map_err(|error| refuse(error.to_string()))?;
         let name = "SSL_write";
-        let Functions::At(found) = symbols::find(&file, name, &[name]) else {
+        let part = Part::whole(&file).map_err(KernelError::file("stat", library))?;
+        let Functions::At(found) = symbols::find(&file, part, name, &[name]) else {
             return Err(refuse("it is no 64-bit ELF file".to_owned()));
         };
         let offset = *found.get(name).ok_or_else(|| refuse(format!("it exports no {name}")))?;

@@ -4,9 +4,12 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
+    io,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+use super::apk;
 
 /// A file as `/proc/PID/maps` and PERF_RECORD_MMAP2 name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,16 +25,70 @@ pub(super) struct Mapping {
     pub(super) pid: u32,
     pub(super) start: u64,
     pub(super) end: u64,
+    /// Where in the file `start` lies.
+    pub(super) offset: u64,
     pub(super) inode: Inode,
     /// As the process sees it, with ` (deleted)` when it is gone.
     pub(super) path: String,
+}
+
+/// Where a binary lies: in a file of its own, or uncompressed in an APK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// One binary, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// [`Part::offset`].
+    pub(super) offset: u64,
+}
+
+impl Part {
+    /// The whole of a file.
+    pub(super) fn whole(file: &File) -> io::Result<Part> {
+        Ok(Part { offset: 0, length: file.metadata()?.len() })
+    }
+
+    /// Its bytes, of those of the file.
+    pub(super) fn of<'a>(&self, file: &'a [u8]) -> Option<&'a [u8]> {
+        let from = usize::try_from(self.offset).ok()?;
+        file.get(from..from.checked_add(usize::try_from(self.length).ok()?)?)
+    }
+
+    /// The name under which it is known whether it was looked at.
+    pub(super) fn identity(&self, file: &File) -> io::Result<Identity> {
+        let data = file.metadata()?;
+        Ok(Identity { device: data.dev(), inode: data.ino(), offset: self.offset })
+    }
+}
+
+/// Whether it is the program that is running here.
+pub(super) fn is_own(identity: Identity) -> bool {
+    let own = fs::metadata("/proc/self/exe");
+    own.is_ok_and(|own| (own.dev(), own.ino()) == (identity.device, identity.inode))
+}
+
+/// What is mapped: a file as a whole, or the library of an APK that lies where the mapping begins. With the name to show.
+pub(super) fn part(file: &File, mapping: &Mapping) -> Option<(PathBuf, Part)> {
+    if !apk::is_apk(&mapping.path) {
+        return Some((PathBuf::from(&mapping.path), Part::whole(file).ok()?));
+    }
+    let (entry, part) = apk::entry_at(file, mapping.offset)?;
+    // As Android's linker writes it.
+    Some((PathBuf::from(format!("{}!/{entry}", mapping.path)), part))
 }
 
 /// Files looked at so far, with the inode's generation where it is known. Inode numbers are used again: a file with
 /// another generation is another file.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    files: HashMap<Inode, Option<u64>>,
+    /// By inode and, in an APK, which holds several libraries, the mapping's offset.
+    files: HashMap<(Inode, u64), Option<u64>>,
 }
 
 /// When more files than this have been looked at, all are forgotten: looking twice is cheap, hooking twice is
@@ -40,18 +97,19 @@ const SEEN_LIMIT: usize = 16 * 1024;
 
 impl Seen {
     /// True when this file is to be looked at.
-    pub(super) fn is_new(&mut self, inode: Inode, generation: Option<u64>) -> bool {
+    pub(super) fn is_new(&mut self, mapping: &Mapping, generation: Option<u64>) -> bool {
+        let file = seen_as(mapping);
         if self.files.len() >= SEEN_LIMIT {
             self.files.clear();
         }
-        let known = self.files.get(&inode).copied();
+        let known = self.files.get(&file).copied();
         match (known, generation) {
             (None, _) | (Some(None), Some(_)) => {
-                self.files.insert(inode, generation);
+                self.files.insert(file, generation);
                 true
             }
             (Some(Some(old)), Some(new)) if old != new => {
-                self.files.insert(inode, generation);
+                self.files.insert(file, generation);
                 true
             }
             _ => false,
@@ -59,9 +117,13 @@ impl Seen {
     }
 
     /// The file could not be looked at after all, so that the next process that maps it gets another look.
-    pub(super) fn forget(&mut self, inode: Inode) {
-        self.files.remove(&inode);
+    pub(super) fn forget(&mut self, mapping: &Mapping) {
+        self.files.remove(&seen_as(mapping));
     }
+}
+
+fn seen_as(mapping: &Mapping) -> (Inode, u64) {
+    (mapping.inode, if apk::is_apk(&mapping.path) { mapping.offset } else { 0 })
 }
 
 /// Every executable file mapping of every process, each file once.
@@ -71,7 +133,7 @@ pub(super) fn mapped_everywhere() -> Vec<Mapping> {
 
 /// The same, with how many processes have the file mapped.
 pub(super) fn mapped_by() -> Vec<(Mapping, usize)> {
-    let mut known: HashMap<Inode, usize> = HashMap::new();
+    let mut known: HashMap<(Inode, u64), usize> = HashMap::new();
     let mut mappings: Vec<(Mapping, usize)> = Vec::new();
     let Ok(processes) = fs::read_dir("/proc") else { return mappings };
     for process in processes.flatten() {
@@ -80,13 +142,13 @@ pub(super) fn mapped_by() -> Vec<(Mapping, usize)> {
         let Ok(maps) = fs::read_to_string(process.path().join("maps")) else { continue };
         let mut counted = HashSet::new();
         for mapping in maps.lines().filter_map(|line| parse(pid, line)) {
-            if !counted.insert(mapping.inode) {
+            if !counted.insert(seen_as(&mapping)) {
                 continue;
             }
-            match known.get(&mapping.inode).and_then(|index| mappings.get_mut(*index)) {
+            match known.get(&seen_as(&mapping)).and_then(|index| mappings.get_mut(*index)) {
                 Some((_, processes)) => *processes = processes.saturating_add(1),
                 None => {
-                    known.insert(mapping.inode, mappings.len());
+                    known.insert(seen_as(&mapping), mappings.len());
                     mappings.push((mapping, 1));
                 }
             }
@@ -104,11 +166,11 @@ pub(super) fn mapped_in(pid: u32) -> Vec<Mapping> {
 }
 
 /// One line of `/proc/PID/maps` (proc_pid_maps(5)); none unless it is an executable file mapping.
-fn parse(pid: u32, line: &str) -> Option<Mapping> {
+pub(super) fn parse(pid: u32, line: &str) -> Option<Mapping> {
     let mut fields = line.splitn(6, ' ');
     let (start, end) = fields.next()?.split_once('-')?;
     let permissions = fields.next()?;
-    let _offset = fields.next()?;
+    let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
     let (major, minor) = fields.next()?.split_once(':')?;
     let number: u64 = fields.next()?.parse().ok()?;
     let path = fields.next()?.trim_start();
@@ -119,6 +181,7 @@ fn parse(pid: u32, line: &str) -> Option<Mapping> {
         pid,
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
+        offset,
         inode: Inode {
             major: u32::from_str_radix(major, 16).ok()?,
             minor: u32::from_str_radix(minor, 16).ok()?,
@@ -163,6 +226,7 @@ mod tests {
             pid: 7,
             start: 0x7f10_a000_0000,
             end: 0x7f10_a004_2000,
+            offset: 0x1000,
             inode: Inode { major: 0xfe, minor: 1, number: 4242 },
             path: "/a dir/libssl.so (deleted)".into(),
         };
@@ -181,13 +245,22 @@ mod tests {
     #[test]
     fn another_generation_is_another_file() {
         let mut seen = Seen::default();
-        let inode = Inode { major: 1, minor: 2, number: 3 };
-        assert!(seen.is_new(inode, None));
-        assert!(!seen.is_new(inode, None));
-        assert!(seen.is_new(inode, Some(5)));
-        assert!(!seen.is_new(inode, Some(5)));
-        assert!(!seen.is_new(inode, None));
-        assert!(seen.is_new(inode, Some(6)));
+        let mapping = |path: &str, offset| {
+            let inode = Inode { major: 1, minor: 2, number: 3 };
+            Mapping { pid: 1, start: 0, end: 1, offset, inode, path: path.into() }
+        };
+        let file = mapping("/lib/x.so", 0);
+        assert!(seen.is_new(&file, None));
+        assert!(!seen.is_new(&file, None));
+        assert!(seen.is_new(&file, Some(5)));
+        assert!(!seen.is_new(&file, Some(5)));
+        assert!(!seen.is_new(&file, None));
+        assert!(seen.is_new(&file, Some(6)));
+        // Another part of the same library, and another library of the same APK.
+        assert!(!seen.is_new(&mapping("/lib/x.so", 4096), Some(6)));
+        assert!(seen.is_new(&mapping("/app/base.apk", 4096), Some(6)));
+        assert!(seen.is_new(&mapping("/app/base.apk", 8192), Some(6)));
+        assert!(!seen.is_new(&mapping("/app/base.apk", 8192), Some(6)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! there is nothing left to read, the daemon says so ([`Session::set_asleep`]), looks once more, and waits on the
 //! doorbell, which the next record rings once.
 
+mod apk;
 mod attach;
 mod budget;
 mod ciphers;
@@ -16,6 +17,7 @@ mod error;
 mod libraries;
 mod mapped_file;
 pub mod netlink;
+mod own_tls;
 mod program;
 mod ring;
 mod self_test;
@@ -29,10 +31,7 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
     time::SystemTime,
 };
@@ -45,13 +44,15 @@ pub use ciphers::CipherWatch;
 pub use empty::EmptyHooks;
 pub use error::KernelError;
 pub use mapped_file::MappedFile;
+pub use own_tls::{Memory, NotHooked};
 pub use self_test::{Proof, prove};
 pub use tls_files::{TlsFile, TlsState};
 
 use crate::record::{ConnectionId, Ended, Event};
 use attach::{Attacher, Hook, TracepointHook, attach_raw_syscalls};
 use ciphers::Ciphers;
-use libraries::{Mapping, Seen};
+use libraries::{Identity, Mapping, Part, Seen};
+use own_tls::OwnTls;
 use program::Programs;
 use ring::{Ring, raw_sample};
 use symbols::Functions;
@@ -68,6 +69,8 @@ pub struct Options {
     pub libraries: Vec<PathBuf>,
     /// Bytes of each CPU's data ring, rounded down to a power of two; none: a share of what all may take together.
     pub ring_bytes: Option<usize>,
+    /// What earlier sessions found in binaries that carry their own TLS.
+    pub own_tls: Memory,
 }
 
 /// A library whose functions are hooked.
@@ -141,8 +144,10 @@ pub struct Session {
     pages: usize,
     watch: Option<Watch>,
     seen: Seen,
-    /// Device and inode of what is hooked.
-    hooked: HashSet<(u64, u64)>,
+    /// What is hooked.
+    hooked: HashSet<Identity>,
+    /// Binaries that carry their own TLS.
+    own_tls: OwnTls,
     /// Libraries of 32-bit processes, which cannot be hooked.
     unreadable: Vec<PathBuf>,
     passes: u64,
@@ -193,12 +198,14 @@ impl Session {
     /// Each of [`KernelError`]: not root, no program embedded, no BPF, no tracefs, a library that is not one.
     pub fn start(options: &Options) -> Result<Session, KernelError> {
         let mut session = Session::bare(options)?;
+        session.remember_own_tls(options.own_tls.clone());
         for path in &options.libraries {
             session.hook_named(path)?;
         }
         if options.libraries.is_empty() {
             // Before looking at what is mapped, so that nothing slips through in between.
             session.watch = Some(Watch::open(&cpu_list(ONLINE)?)?);
+            session.start_searching();
             for mapping in libraries::mapped_everywhere() {
                 session.consider(&mapping);
             }
@@ -236,6 +243,7 @@ impl Session {
             watch: None,
             seen: Seen::default(),
             hooked: HashSet::new(),
+            own_tls: OwnTls::default(),
             unreadable: Vec::new(),
             sends: Vec::new(),
             ciphers: Ciphers::default(),
@@ -340,6 +348,7 @@ impl Session {
     pub fn drain(&mut self, sink: &mut dyn FnMut(u64, Event)) -> Pass {
         self.passes = self.passes.saturating_add(1);
         let mut pass = Pass { number: self.passes, ..Pass::default() };
+        let own_tls = &mut self.own_tls;
         for rings in &mut self.cpus {
             rings.doorbell.drain(|_, _| {});
             rings.data.drain(|kind, body| {
@@ -349,7 +358,11 @@ impl Session {
                 }
                 pass.records = pass.records.saturating_add(1);
                 match raw_sample(body).map(Event::parse) {
-                    Some(Ok(event)) => sink(pass.number, event),
+                    Some(Ok(event)) => {
+                        if let Some(event) = own_tls.take(event) {
+                            sink(pass.number, event);
+                        }
+                    }
                     Some(Err(error)) => {
                         pass.malformed = pass.malformed.saturating_add(1);
                         log::debug!("record dropped: {error}");
@@ -358,6 +371,7 @@ impl Session {
                 }
             });
         }
+        self.end_own_tls_pass(&mut |event| sink(pass.number, event));
         self.records = self.records.saturating_add(pass.records);
         pass
     }
@@ -410,8 +424,7 @@ impl Session {
             watch.drain(|mapping, generation| {
                 self.mappers.insert(mapping.pid);
                 // Look at the name and the inode first: most mappings are of files known long since.
-                if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping.inode, Some(generation))
-                {
+                if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(&mapping, Some(generation)) {
                     mappings.push((mapping, generation));
                 }
             });
@@ -453,7 +466,8 @@ impl Session {
 
     fn unhook(&mut self) -> Result<(), KernelError> {
         self.sends.clear();
-        let mut result = self.ciphers.stop(&self.attacher);
+        let trials = self.end_trials();
+        let mut result = self.ciphers.stop(&self.attacher).and(trials);
         for library in self.libraries.drain(..) {
             // Last hooked, first off: entries before returns.
             for hook in library.hooks.into_iter().rev() {
@@ -493,14 +507,19 @@ impl Session {
         let refuse = |reason: &str| KernelError::Library { path: path.clone(), reason: reason.to_owned() };
         let file =
             File::open(path).map_err(|error| refuse(&format!("{error}; give the path of a TLS library")))?;
-        match self.hook(&file, path.clone())? {
+        let part = Part::whole(&file).map_err(KernelError::file("stat", path))?;
+        match self.hook(&file, part, path.clone())? {
             Hooked::New | Hooked::Known => Ok(()),
             Hooked::No(reason) => Err(refuse(reason)),
+            Hooked::Nameless => {
+                let identity = part.identity(&file).map_err(KernelError::file("stat", path))?;
+                self.search_now(file, part, path.clone(), identity)?.map_or(Ok(()), |why| Err(refuse(&why)))
+            }
         }
     }
 
     fn consider(&mut self, mapping: &Mapping) {
-        if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping.inode, None) {
+        if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(mapping, None) {
             self.hook_mapped(mapping);
         }
     }
@@ -508,33 +527,41 @@ impl Session {
     /// A file that some process has mapped: most are no TLS library, and one that cannot be hooked is told and left.
     fn hook_mapped(&mut self, mapping: &Mapping) {
         // The process may have ended by now.
-        let Some(file) = libraries::open(mapping) else { return self.seen.forget(mapping.inode) };
-        match self.hook(&file, PathBuf::from(&mapping.path)) {
-            Ok(Hooked::New) => log::info!("watching {}", mapping.path),
+        let Some(file) = libraries::open(mapping) else { return self.seen.forget(mapping) };
+        // What is mapped of an APK may be compiled code or data of its own.
+        let Some((path, part)) = libraries::part(&file, mapping) else { return };
+        match self.hook(&file, part, path.clone()) {
+            Ok(Hooked::New) => log::info!("watching {}", path.display()),
             Ok(Hooked::Known) => {}
+            Ok(Hooked::Nameless) => {
+                // Our own program names the file that the finder looks for.
+                if let Ok(identity) = part.identity(&file)
+                    && !libraries::is_own(identity)
+                {
+                    self.search_later(mapping, part, path, identity);
+                }
+            }
             Ok(Hooked::No(_)) => {
-                let path = PathBuf::from(&mapping.path);
-                if symbols::is_32_bit_with(&file, "SSL_write") && !self.unreadable.contains(&path) {
+                if symbols::is_32_bit_with(&file, part, "SSL_write") && !self.unreadable.contains(&path) {
                     self.unreadable.push(path);
                 }
             }
-            Err(error) => log::warn!("cannot watch {}: {error}", mapping.path),
+            Err(error) => log::warn!("cannot watch {}: {error}", path.display()),
         }
     }
 
-    fn hook(&mut self, file: &File, path: PathBuf) -> Result<Hooked, KernelError> {
-        let data = file.metadata().map_err(KernelError::file("stat", &path))?;
-        let identity = (data.dev(), data.ino());
+    fn hook(&mut self, file: &File, part: Part, path: PathBuf) -> Result<Hooked, KernelError> {
+        let identity = part.identity(file).map_err(KernelError::file("stat", &path))?;
         if self.hooked.contains(&identity) {
             return Ok(Hooked::Known);
         }
         let names = HOOKS.map(|(function, _, _)| function);
-        let found = match symbols::find(file, "SSL_write", &names) {
+        let found = match symbols::find(file, part, "SSL_write", &names) {
             Functions::At(found) => found,
             Functions::Other(reason) => return Ok(Hooked::No(reason)),
         };
         if !found.contains_key("SSL_write") {
-            return Ok(Hooked::No("it exports no SSL_write"));
+            return Ok(Hooked::Nameless);
         }
         let mut hooks = Vec::new();
         let mut failed = None;
@@ -600,6 +627,8 @@ impl Drop for Session {
 enum Hooked {
     New,
     Known,
+    /// It has no `SSL_write` to be seen; it may have one without a name.
+    Nameless,
     No(&'static str),
 }
 

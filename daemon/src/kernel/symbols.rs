@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fs::File};
 
+use super::libraries::Part;
 use memchr::memmem;
 use object::{
     Endianness,
@@ -24,19 +25,24 @@ pub(super) enum Functions {
 
 /// Looks up `names` in the dynamic and the full symbol table. Where `needed` is not among a table's names, the table is
 /// not read any further.
-pub(super) fn find(file: &File, needed: &str, names: &[&'static str]) -> Functions {
+pub(super) fn find(file: &File, part: Part, needed: &str, names: &[&'static str]) -> Functions {
     let cache = ReadCache::new(file);
+    let bytes = cache.range(part.offset, part.length);
     // Malformed tables are treated as absent: a file that its own loader reads otherwise is no library to us.
-    match read::<FileHeader64<Endianness>, _>(&cache, needed, names) {
-        Some(found) => Functions::At(found),
+    match read::<FileHeader64<Endianness>, _>(bytes, needed, names) {
+        Some(mut found) => {
+            found.values_mut().for_each(|offset| *offset = offset.saturating_add(part.offset));
+            Functions::At(found)
+        }
         None => Functions::Other("not a 64-bit ELF file"),
     }
 }
 
 /// Whether this is a library of 32-bit processes that has `name`: nothing of it can be hooked here, but it can be named.
-pub(super) fn is_32_bit_with(file: &File, name: &'static str) -> bool {
+pub(super) fn is_32_bit_with(file: &File, part: Part, name: &'static str) -> bool {
     let cache = ReadCache::new(file);
-    read::<FileHeader32<Endianness>, _>(&cache, name, &[name]).is_some_and(|found| found.contains_key(name))
+    read::<FileHeader32<Endianness>, _>(cache.range(part.offset, part.length), name, &[name])
+        .is_some_and(|found| found.contains_key(name))
 }
 
 fn read<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(

@@ -1,19 +1,13 @@
 //! Which TLS libraries processes have mapped now, and which of them can be hooked: the rest is named, not passed over.
 #![forbid(unsafe_code)]
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{path::PathBuf, sync::Mutex};
 
 use super::{
     libraries::{self, Mapping},
-    mapped_file::MappedFile,
+    own_tls::{self, Memory},
     symbols::{self, Functions},
 };
-use crate::finder::{self, Verdict};
-
-/// A smaller file holds no TLS library of its own beside what it is for.
-const STATIC_LEAST: u64 = 1 << 20;
-/// A larger one is no program.
-const STATIC_MOST: u64 = 1 << 30;
 
 /// A file with TLS in it that some process has mapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +27,12 @@ pub enum TlsState {
     Hookable,
     /// The same in a 32-bit process, which arm64 uprobes refuse.
     Bits32,
-    /// It carries its own BoringSSL, and where that writes is certain; nothing is hooked there yet.
+    /// It carries its own BoringSSL, and where that writes is certain: `run` hooks it on probation.
     Static,
+    /// The same, and what was seen there has proven it.
+    Proven,
+    /// The same, and what was seen there was not what `SSL_write` does: why it was let alone.
+    Disproved(String),
     /// It carries its own BoringSSL, and where that writes is not certain: why.
     Unsure(String),
 }
@@ -46,22 +44,23 @@ impl TlsState {
             TlsState::Hookable => "hookable",
             TlsState::Bits32 => "32-bit",
             TlsState::Static => "static-found",
+            TlsState::Proven => "static-proven",
+            TlsState::Disproved(_) => "static-disproved",
             TlsState::Unsure(_) => "static-unsure",
         }
     }
 }
 
-/// Looks at every file that processes have mapped executable. `deep` also looks for TLS inside programs, which reads their
-/// code.
-pub(super) fn survey(deep: bool) -> Vec<TlsFile> {
-    // Our own program names the file it looks for.
-    let own = fs::metadata("/proc/self/exe").map_or(0, |data| data.ino());
+/// Looks at every file that processes have mapped executable. With `memory`, what a watch found in binaries up to now, also
+/// looks for TLS inside programs, which reads their code.
+pub(super) fn survey(memory: Option<Memory>) -> Vec<TlsFile> {
+    let memory = memory.map(Mutex::new);
     let mut found: Vec<TlsFile> = libraries::mapped_by()
         .into_iter()
-        .filter(|(mapping, _)| libraries::may_hold_tls(&mapping.path) && mapping.inode.number != own)
+        .filter(|(mapping, _)| libraries::may_hold_tls(&mapping.path))
         .filter_map(|(mapping, processes)| {
-            let state = state(&mapping, deep)?;
-            Some(TlsFile { path: PathBuf::from(mapping.path), state, processes })
+            let (path, state) = state(&mapping, memory.as_ref())?;
+            Some(TlsFile { path, state, processes })
         })
         .collect();
     found.sort_by(|one, other| one.path.cmp(&other.path));
@@ -69,23 +68,21 @@ pub(super) fn survey(deep: bool) -> Vec<TlsFile> {
 }
 
 /// None when there is no TLS in it.
-fn state(mapping: &Mapping, deep: bool) -> Option<TlsState> {
+fn state(mapping: &Mapping, memory: Option<&Mutex<Memory>>) -> Option<(PathBuf, TlsState)> {
     let file = libraries::open(mapping)?;
-    match symbols::find(&file, "SSL_write", &["SSL_write"]) {
-        Functions::At(found) if found.contains_key("SSL_write") => return Some(TlsState::Hookable),
+    let (path, part) = libraries::part(&file, mapping)?;
+    match symbols::find(&file, part, "SSL_write", &["SSL_write"]) {
+        Functions::At(found) if found.contains_key("SSL_write") => return Some((path, TlsState::Hookable)),
         Functions::At(_) => {}
         Functions::Other(_) => {
-            return symbols::is_32_bit_with(&file, "SSL_write").then_some(TlsState::Bits32);
+            return symbols::is_32_bit_with(&file, part, "SSL_write").then_some((path, TlsState::Bits32));
         }
     }
-    let size = file.metadata().ok()?.len();
-    if !deep || !(STATIC_LEAST..=STATIC_MOST).contains(&size) {
+    let identity = part.identity(&file).ok()?;
+    // Our own program names the file it looks for.
+    if libraries::is_own(identity) {
         return None;
     }
-    // Mapped rather than read: a browser has 200 MB of it, a phone has not.
-    match finder::find(MappedFile::of(&file).ok()?.as_ref()).ok()? {
-        Verdict::Absent => None,
-        Verdict::Refused(why) => Some(TlsState::Unsure(why)),
-        Verdict::Found(_) => Some(TlsState::Static),
-    }
+    let state = own_tls::look(file, part, &path, identity, memory?)?;
+    Some((path, state))
 }

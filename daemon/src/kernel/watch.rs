@@ -62,7 +62,8 @@ fn parse(body: &[u8]) -> Option<(Mapping, u64)> {
         return None;
     }
     let path = String::from_utf8_lossy(name).into_owned();
-    let mapping = Mapping { pid: u32_at(0)?, start, end: start.checked_add(len)?, inode, path };
+    let end = start.checked_add(len)?;
+    let mapping = Mapping { pid: u32_at(0)?, start, end, offset: u64_at(24)?, inode, path };
     Some((mapping, u64_at(48)?))
 }
 
@@ -75,7 +76,7 @@ mod tests {
         let mut body = Vec::new();
         body.extend(7u32.to_ne_bytes());
         body.extend(8u32.to_ne_bytes());
-        for word in [0x1000u64, 0x3000, 0] {
+        for word in [0x1000u64, 0x3000, 0x2000] {
             body.extend(word.to_ne_bytes());
         }
         body.extend(0xfeu32.to_ne_bytes());
@@ -85,7 +86,14 @@ mod tests {
         body.extend([0u8; 8]);
         body.extend(b"/lib/libssl.so\0\0");
         let inode = Inode { major: 0xfe, minor: 1, number: 4242 };
-        let mapping = Mapping { pid: 7, start: 0x1000, end: 0x4000, inode, path: "/lib/libssl.so".into() };
+        let mapping = Mapping {
+            pid: 7,
+            start: 0x1000,
+            end: 0x4000,
+            offset: 0x2000,
+            inode,
+            path: "/lib/libssl.so".into(),
+        };
         assert_eq!(parse(&body), Some((mapping, 77)));
         for end in 0..65 {
             assert_eq!(parse(&body[..end]), None, "{end}");

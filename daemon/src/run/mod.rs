@@ -187,8 +187,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         Attach::Perf => AttachPath::Perf,
         Attach::Tracefs => AttachPath::Tracefs,
     });
+    let (own_tls, damaged) = store.map_or_else(Default::default, store::own_tls);
+    notes.extend(damaged);
     let mut session = Session::start(&Options {
         attach,
+        own_tls,
         libraries: options.libraries.clone(),
         ring_bytes: options.rings.and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024)),
     })?;
@@ -200,10 +203,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     }
     notes.extend(session.hook_also(&config.libraries));
     say_what_is_watched(&session, flows.day().2);
+    tell_own_tls(&mut session, store);
     for note in notes {
         say(Severity::Info, &note);
     }
-    let sources = Sources { signals: &signals, files: files.as_ref() };
+    let sources = Sources { signals: &signals, files: files.as_ref(), store };
     let (mut kept, mut heart) = (Instant::now(), Heartbeat::new(flows::now_ms()));
     let watched = watch(
         &mut session,
@@ -276,6 +280,7 @@ const MAPPING: u64 = 1;
 const DOORBELL: u64 = 2;
 const FILES: u64 = 3;
 const CONTROL: u64 = 4;
+const SEARCH: u64 = 5;
 
 /// Between two times that the tokens seen are brought to the disk while the watch runs.
 const KEEP: Duration = Duration::from_secs(600);
@@ -284,10 +289,12 @@ const ADDITIONS: &str = "more";
 /// The longest list in a line about the watch itself.
 const NAMED: usize = 3;
 
-/// What wakes the loop besides the kernel side.
+/// What the loop has to do with besides the kernel side.
 struct Sources<'a> {
     signals: &'a SignalFd,
     files: Option<&'a Files>,
+    /// Where what was found in binaries is kept.
+    store: Option<&'a Path>,
 }
 
 /// Three lines at the start: what is watched, what of it can be read, and what silence means.
@@ -318,6 +325,18 @@ fn unreadable(libraries: &[PathBuf]) -> String {
     let more = libraries.len().saturating_sub(names.len());
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!("TLS of 32-bit processes ({}{more})", names.join(", "))
+}
+
+/// Says what is new about binaries that carry their own TLS, and keeps what was found in them.
+fn tell_own_tls(session: &mut Session, store: Option<&Path>) {
+    for news in session.own_tls_news() {
+        say(Severity::Info, &news);
+    }
+    if let (Some(folder), Some(memory)) = (store, session.own_tls_learned())
+        && let Err(error) = store::keep_own_tls(folder, &memory)
+    {
+        say(Severity::Warn, &error.to_string());
+    }
 }
 
 /// Brings the tokens seen to the disk. A failure is said; the next time may go better.
@@ -444,6 +463,9 @@ fn watch(
             break;
         }
         let (rang, mapped) = (is_ready(DOORBELL), is_ready(MAPPING));
+        if is_ready(SEARCH) {
+            session.follow_searches();
+        }
         if mapped {
             let known = session.unreadable().len();
             let new = session.follow_mappings();
@@ -484,6 +506,9 @@ fn watch(
         }
         if let Some(lost) = losses.after(session.records(), SystemTime::now()) {
             say(Severity::Warn, &lost);
+        }
+        if pass.records > 0 || is_ready(SEARCH) {
+            tell_own_tls(session, sources.store);
         }
         if let Some(error) = flows.take_failure() {
             // A reader of the alerts that goes away ends the watch as Ctrl-C would.
@@ -586,6 +611,9 @@ fn wait_on(session: &Session, sources: &Sources<'_>, control: Option<&Control>) 
     }
     for fd in session.mapping_watches() {
         epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, MAPPING)).map_err(failed)?;
+    }
+    if let Some(fd) = session.search_watch() {
+        epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, SEARCH)).map_err(failed)?;
     }
     for fd in session.doorbells() {
         epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL)).map_err(failed)?;

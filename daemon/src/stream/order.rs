@@ -129,7 +129,7 @@ impl Order {
 
     /// Takes a record that was read in the pass of this number.
     pub fn push(&mut self, pass: u64, event: Event) {
-        if matches!(event.body, Body::TlsCall { .. }) || event.is_cipher() {
+        if matches!(event.body, Body::TlsCall { .. } | Body::TlsTried { .. }) || event.is_cipher() {
             // Such have no number of a connection, and nothing of them is handed on.
             return;
         }
@@ -282,7 +282,7 @@ impl Connection {
                 step(Step::Chunk(Chunk::End));
                 return true;
             }
-            Body::TlsCall { .. } | Body::CipherText(_) | Body::CipherOutput(_) => {}
+            Body::TlsCall { .. } | Body::TlsTried { .. } | Body::CipherText(_) | Body::CipherOutput(_) => {}
         }
         false
     }

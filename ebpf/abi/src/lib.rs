@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 /// Raised whenever the layout or the meaning of a field changes; the daemon refuses records of another version.
-pub const ABI_VERSION: u16 = 5;
+pub const ABI_VERSION: u16 = 6;
 
 /// The most bytes that follow one [`Header`]. A power of two, so that one AND bounds a length for the verifier.
 pub const MAX_PIECE: usize = 16 * 1024;
@@ -65,6 +65,9 @@ pub mod kind {
     /// descriptor, and the first 8 bytes of the send. [`Header::total`](super::Header::total) is how long the send was,
     /// [`Header::offset`](super::Header::offset) how much the `SSL_write` had taken.
     pub const TLS_NEXT: u16 = 16;
+    /// While what may be `SSL_write` ran, its thread sent something to a stream socket: the first 8 bytes of it follow.
+    /// [`Header::total`](super::Header::total) is how long the send was. Takes no number of the connection.
+    pub const TLS_TRIED: u16 = 17;
 }
 
 /// [`Descriptor::class`].
