@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    alert::{Alert, Ledger, Network, Policy, quieten},
+    alert::{Alert, Ledger, Network, Policy, quieten, raw_sha256},
     app::App,
     guard::guarded,
     leak::{Context, Crypt, Detector, persist},
@@ -347,6 +347,11 @@ impl Pipeline {
                     Alert::new(finding, flow, message, host.as_ref(), host_from, network.as_ref(), now_ms)
                 })
                 .collect();
+            // Once for all of them: hashing takes as long as everything else together.
+            if !alerts.is_empty() {
+                let hash = raw_sha256(message);
+                alerts.iter_mut().for_each(|alert| alert.raw_sha256.clone_from(&hash));
+            }
             self.ledger.judge(&settings.alerts, &mut alerts, now_ms);
             if let Some(observer) = &mut settings.observer {
                 observer.message(flow, message, &tree, &alerts);

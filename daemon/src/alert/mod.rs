@@ -17,7 +17,7 @@ pub mod sink;
 mod tests;
 mod text;
 
-use std::net::SocketAddr;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use sha2::{Digest as _, Sha256};
 
@@ -96,8 +96,20 @@ pub struct Alert {
     pub held_back: u64,
 }
 
+/// The hash of a message's body, or of its target when it has none: what joins its findings.
+pub(crate) fn raw_sha256(message: &Message) -> String {
+    let raw = if message.body.is_empty() { message.target.as_bytes() } else { &message.body };
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(raw) {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
 impl Alert {
     /// Joins a finding to what is known of its flow. None for what must never be shown: parts of credentials.
+    ///
+    /// [`Alert::raw_sha256`] is left empty: it is the same for all findings of a message, see [`raw_sha256`].
     pub(crate) fn new(
         mut finding: Finding,
         flow: &Flow,
@@ -122,7 +134,6 @@ impl Alert {
             attr.push_str("host:");
             attr.push_str(host_from);
         }
-        let raw = if message.body.is_empty() { message.target.as_bytes() } else { &message.body };
         Some(Alert {
             time_ms: now_ms,
             app: flow.app.clone(),
@@ -133,7 +144,7 @@ impl Alert {
             via,
             attr,
             bytes: message.body_len,
-            raw_sha256: Sha256::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect(),
+            raw_sha256: String::new(),
             seen: 1,
             first_ms: now_ms,
             count: 1,

@@ -64,7 +64,9 @@ fn network() -> Network {
 
 fn alert_of(finding: Finding, flow: &Flow) -> Alert {
     let message = Message { body: b"body".to_vec(), body_len: 4, ..Message::default() };
-    Alert::new(finding, flow, &message, Some(&host()), "sni", Some(&network()), 1_795_255_200_123).unwrap()
+    let alert =
+        Alert::new(finding, flow, &message, Some(&host()), "sni", Some(&network()), 1_795_255_200_123);
+    Alert { raw_sha256: raw_sha256(&message), ..alert.unwrap() }
 }
 
 fn alert(kind: Kind, value: &str) -> Alert {

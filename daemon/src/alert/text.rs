@@ -61,7 +61,8 @@ pub(crate) fn pair(line: &mut String, key: &str, value: &str) {
 
 /// JSON text with every acting character written as an escape: they can stand only in strings, where escapes are allowed.
 pub(crate) fn harmless_json(text: String) -> String {
-    if !text.chars().any(acts) {
+    // Nearly every line is ASCII, and of that only DEL acts: the writer of JSON has escaped the controls.
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) || !text.chars().any(acts) {
         return text;
     }
     let mut out = String::with_capacity(text.len().saturating_add(32));
