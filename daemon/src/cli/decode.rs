@@ -18,7 +18,7 @@ use crate::{
     pipeline::{Flow, Observer, Pipeline, Settings},
     store,
     stream::Chunk,
-    unwrap::{Content, Tree},
+    unwrap::Tree,
     wire::Message,
 };
 
@@ -130,30 +130,18 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Prints how each message was taken apart, to stderr. Content is not shown, only where it was found and why it was opened.
+/// Prints how each message was taken apart, to stderr: the tree of layers with their sizes and why each was opened.
+/// Content is not shown.
 struct Explainer;
 
 impl Observer for Explainer {
     fn message(&mut self, _: &Flow, message: &Message, tree: &Tree, alerts: &[Alert]) {
         let mut text = format!("{} message, {} bytes of body\n", message.protocol.token(), message.body_len);
-        if let Some(telemetry) = &tree.protocol {
-            let proven = if telemetry.proven { ", proven by its own checksum" } else { "" };
-            text.push_str(&format!("  protocol: {} ({}){proven}\n", telemetry.name, telemetry.id));
-        }
-        for (index, node) in tree.nodes.iter().enumerate() {
-            let size = match &node.content {
-                Content::Bytes(bytes) => format!("{} bytes", bytes.len()),
-                Content::Value(_) => "a structured value".to_owned(),
-            };
-            let found = alerts.iter().filter(|alert| alert.finding.node == index).count();
-            text.push_str(&format!("  {:>3} {} = {size}; {}", index, tree.via(index), node.why));
-            if let Some(cut) = node.cut {
-                text.push_str(&format!("; cut: {cut}"));
-            }
-            if found > 0 {
-                text.push_str(&format!("; findings: {found}"));
-            }
-            text.push('\n');
+        for line in tree.outline().lines() {
+            let index = line.split_whitespace().next().and_then(|number| number.parse().ok());
+            let found = alerts.iter().filter(|alert| Some(alert.finding.node) == index).count();
+            let found = if found > 0 { format!(" <- findings: {found}") } else { String::new() };
+            text.push_str(&format!("  {line}{found}\n"));
         }
         // Explanations are for whoever reads stderr; nobody does when it is closed.
         let _ = io::stderr().write_all(text.as_bytes());

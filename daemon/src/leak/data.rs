@@ -33,6 +33,7 @@ pub struct Data {
     pub(crate) rules: Vec<Rule>,
     pub(crate) report_roles: Vec<String>,
     pub(crate) report_packages: Vec<String>,
+    pub(crate) own_apps: Vec<String>,
     pub(crate) own_keys: Vec<String>,
     pub(crate) form_keys: Vec<String>,
     pub(crate) own_paths: Vec<String>,
@@ -149,7 +150,11 @@ pub(crate) struct Rule {
     /// Empty: every kind.
     pub(crate) kinds: Vec<Kind>,
     pub(crate) app_roles: Vec<String>,
+    /// Parts of package names, for apps that no row knows.
+    pub(crate) app_words: Vec<String>,
     pub(crate) host_roles: Vec<String>,
+    /// Labels of host names, for hosts that no row knows.
+    pub(crate) host_words: Vec<String>,
     pub(crate) hosts: Vec<String>,
     pub(crate) paths: Vec<String>,
     pub(crate) telemetry: bool,
@@ -208,6 +213,7 @@ impl Data {
             (&mut self.country_codes, new.country_codes),
             (&mut self.report_roles, new.report_roles),
             (&mut self.report_packages, new.report_packages),
+            (&mut self.own_apps, new.own_apps),
             (&mut self.own_keys, new.own_keys),
             (&mut self.form_keys, new.form_keys),
             (&mut self.own_paths, new.own_paths),
@@ -241,6 +247,7 @@ impl Data {
                 self.report_packages = row.texts("packages")?;
             }
             "own_words" => {
+                self.own_apps = row.texts("apps")?;
                 self.own_keys = row.texts("keys")?;
                 self.form_keys = row.texts("form_keys")?;
                 self.own_paths = row.texts("paths")?;
@@ -419,7 +426,9 @@ fn rule(row: &Fields<'_>) -> Result<Rule, Error> {
         },
         kinds,
         app_roles: row.texts("app_role")?,
+        app_words: row.texts("app_word")?,
         host_roles: row.texts("host_role")?,
+        host_words: row.texts("host_word")?,
         hosts: row.texts("host")?,
         paths: row.texts("path")?,
         telemetry: row.flag("telemetry")?.unwrap_or(false),

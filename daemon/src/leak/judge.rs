@@ -66,17 +66,29 @@ fn fits(rule: &Rule, case: Case<'_>, kind: Kind) -> bool {
     let host_name = host.map_or("", |host| host.name.as_str());
     let owner = host.and_then(|host| host.owner.as_deref());
     let app = case.context.app;
-    let any_host = rule.host_roles.is_empty() && rule.hosts.is_empty();
+    let any_host = rule.host_roles.is_empty() && rule.hosts.is_empty() && rule.host_words.is_empty();
     rule.telemetry == case.telemetry
         && (rule.kinds.is_empty() || rule.kinds.contains(&kind))
-        && (rule.app_roles.is_empty()
-            || app.role.as_deref().is_some_and(|role| any_glob(&rule.app_roles, role)))
+        && (rule.app_roles.is_empty() && rule.app_words.is_empty()
+            || app.role.as_deref().is_some_and(|role| any_glob(&rule.app_roles, role))
+            || has_word(&app.name, &rule.app_words))
         && (any_host
             || host_role.is_some_and(|role| any_glob(&rule.host_roles, role))
-            || rule.hosts.iter().any(|wanted| is_host(host_name, wanted)))
+            || rule.hosts.iter().any(|wanted| is_host(host_name, wanted))
+            || has_word(host_name, &rule.host_words))
         && (rule.paths.is_empty() || rule.paths.iter().any(|path| case.target.contains(path.as_str())))
         && (!rule.same_owner
             || app.vendor.as_deref().zip(owner).is_some_and(|(vendor, owner)| same_owner(vendor, owner)))
+}
+
+/// True when one of the words is a part between the dots of a host's or package's name, or begins one and digits or a dash
+/// follow: `maps` of `maps2.example.org`.
+pub(crate) fn has_word(name: &str, words: &[String]) -> bool {
+    let is = |part: &str, word: &String| {
+        part.strip_prefix(word.as_str())
+            .is_some_and(|rest| !rest.starts_with(|c: char| c != '-' && !c.is_ascii_digit()))
+    };
+    !words.is_empty() && name.split('.').any(|part| words.iter().any(|word| is(part, word)))
 }
 
 /// `AOSP/Xiaomi` made an app of Xiaomi's.

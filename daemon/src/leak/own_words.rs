@@ -1,6 +1,6 @@
 //! What the owner wrote himself: chat, mail, posts, forms he filled in. A phone number in there is his to give.
 
-use super::{Context, data::Data, detector::Field};
+use super::{Context, data::Data, detector::Field, judge::has_word};
 use crate::{
     unwrap::{Content, Tree, Value},
     wire::Message,
@@ -54,7 +54,8 @@ impl<'a> OwnWords<'a> {
             .unwrap_or(0);
         let path = message.target.split('?').next().unwrap_or("");
         let last = path.rfind('/').and_then(|slash| path.get(slash..)).unwrap_or("");
-        let writing = context.app.role.as_deref().is_some_and(|role| WRITING_ROLES.contains(&role));
+        let writing = context.app.role.as_deref().is_some_and(|role| WRITING_ROLES.contains(&role))
+            || has_word(&context.app.name, &data.own_apps);
         OwnWords {
             data,
             telemetry,

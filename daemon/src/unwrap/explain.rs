@@ -12,6 +12,15 @@ impl Tree {
     /// One line per layer, children indented under their parent, each with its number, size, a preview of at most 40
     /// characters (text only, control and direction characters replaced) and the reason. Structure is shown, not data.
     pub fn explain(&self) -> String {
+        self.text(true)
+    }
+
+    /// The same without a look at the data, for where credentials must not be shown.
+    pub fn outline(&self) -> String {
+        self.text(false)
+    }
+
+    fn text(&self, glance: bool) -> String {
         let mut out = String::new();
         let mut depths: Vec<usize> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -22,7 +31,7 @@ impl Tree {
         let mut todo: Vec<usize> = vec![0];
         while let Some(index) = todo.pop() {
             let Some(node) = self.nodes.get(index) else { continue };
-            self.line(&mut out, index, node, depths.get(index).copied().unwrap_or(0));
+            self.line(&mut out, index, node, depths.get(index).copied().unwrap_or(0), glance);
             let children = self.nodes.iter().enumerate().filter(|(_, child)| child.parent == Some(index));
             let first = todo.len();
             todo.extend(children.map(|(child, _)| child).filter(|child| *child > index));
@@ -53,7 +62,7 @@ impl Tree {
         out
     }
 
-    fn line(&self, out: &mut String, index: usize, node: &Node, depth: usize) {
+    fn line(&self, out: &mut String, index: usize, node: &Node, depth: usize, glance: bool) {
         let _ = write!(out, "{index:>3} {:indent$}{}", "", preview(&node.step), indent = depth * 2);
         if !node.at.is_empty() {
             let _ = write!(out, " at {}", preview(&node.at));
@@ -62,7 +71,7 @@ impl Tree {
             Content::Bytes(bytes) if node.parent.is_none() && bytes.is_empty() => {}
             Content::Bytes(bytes) => {
                 let _ = write!(out, ", {} bytes", bytes.len());
-                if bytes.is_empty() {
+                if bytes.is_empty() || !glance {
                     // Nothing to look at.
                 } else if node.step.ends_with("authorization") {
                     out.push_str(", not shown");

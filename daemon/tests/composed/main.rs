@@ -8,6 +8,7 @@
 )]
 
 mod identifiers;
+mod ordinary;
 mod protocols;
 mod request;
 mod transports;
