@@ -12,7 +12,10 @@ use miniz_oxide::inflate::{
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::limits::{Budget, Limits};
+use super::{
+    limits::{Budget, Limits},
+    unannounced,
+};
 
 /// Largest window of a zstd frame that is opened: what RFC 8878 section 3.1.1.1.2 asks every decoder to support.
 const ZSTD_WINDOW: u64 = 8 << 20;
@@ -160,8 +163,7 @@ pub(super) fn inflate(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
 
 /// Raw deflate that nothing announced: only a stream that is whole, uses up its bytes and gives text.
 pub(super) fn inflate_unannounced(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
-    // RFC 1951 section 3.2.3: block type 3 does not exist; a stored block (0) is no compression to guess at.
-    if data.len() < LEAST_UNANNOUNCED || !matches!(data.first()? >> 1 & 3, 1 | 2) {
+    if data.len() < LEAST_UNANNOUNCED || !unannounced::may_inflate_to_text(data) {
         return None;
     }
     let out = inflate(data, budget)?;
@@ -170,7 +172,7 @@ pub(super) fn inflate_unannounced(data: &[u8], budget: &mut Budget) -> Option<In
 
 /// Brotli that nothing announced, on the same terms.
 pub(super) fn unbrotli_unannounced(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
-    if !(LEAST_UNANNOUNCED..=64 * 1024).contains(&data.len()) {
+    if !(LEAST_UNANNOUNCED..=64 * 1024).contains(&data.len()) || !unannounced::may_be_brotli(data) {
         return None;
     }
     let out = unbrotli(data, budget)?;

@@ -129,6 +129,18 @@ pub(super) fn protobuf(data: &[u8], declared: bool, budget: &mut Budget) -> Opti
 
 /// Pictures, sound, films, fonts, archives and programs: nothing to peel, and their density means nothing.
 pub(super) fn is_media(data: &[u8]) -> bool {
+    const FIRST: [bool; 256] = {
+        let mut first = [false; 256];
+        let mut at = 0;
+        while at < MAGICS.len() {
+            #[allow(clippy::indexing_slicing)] // evaluated at compile time
+            {
+                first[MAGICS[at][0] as usize] = true;
+            }
+            at += 1;
+        }
+        first
+    };
     const MAGICS: &[&[u8]] = &[
         b"\xff\xd8\xff",
         b"\x89PNG",
@@ -158,7 +170,10 @@ pub(super) fn is_media(data: &[u8]) -> bool {
         b"\xff\xfb",
         b"\0\0\x01\0",
     ];
-    MAGICS.iter().any(|magic| data.starts_with(magic)) || data.get(4..8) == Some(b"ftyp")
+    // Asked of everything that some text may decode to: one look is enough for most.
+    data.first().and_then(|first| FIRST.get(usize::from(*first))) == Some(&true)
+        && MAGICS.iter().any(|magic| data.starts_with(magic))
+        || data.get(4..8) == Some(b"ftyp")
 }
 
 /// What this text holds, if anything. Looks at each character at most once before it decides.
@@ -298,7 +313,7 @@ fn announced(text: &str, budget: &mut Budget) -> Option<Layer> {
 }
 
 fn base64(text: &[u8], budget: &mut Budget) -> Option<Layer> {
-    if text.len() < LEAST_ENCODED || is_uuid(text) || !budget.work(text.len()) {
+    if text.len() < LEAST_ENCODED || is_uuid(text) || text::is_words(text) || !budget.work(text.len()) {
         return None;
     }
     let bytes = text::unbase64(text, false).filter(|bytes| promising(bytes, budget))?;

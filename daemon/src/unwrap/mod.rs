@@ -16,6 +16,7 @@ mod protobuf;
 mod protocols;
 mod route;
 mod text;
+mod unannounced;
 mod unseal;
 mod xml;
 
