@@ -40,7 +40,7 @@ const SMALL: &[(&str, &str)] = &[
 ];
 /// Crates that run over every byte that is sent, and stay optimised for speed.
 const FAST_CRATES: &[&str] =
-    &["aho-corasick", "brotli-decompressor", "memchr", "miniz_oxide", "ruzstd", "serde_json", "simdutf8"];
+    &["brotli-decompressor", "memchr", "miniz_oxide", "ruzstd", "serde_json", "simdutf8"];
 
 /// Who links.
 #[derive(Debug, Clone, PartialEq, Eq)]

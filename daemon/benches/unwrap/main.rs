@@ -9,6 +9,9 @@
 //!   on keys, findings settled by place, foldhash, plain keys rendered at a glance: from 20 to 70;
 //! - nothing set up for a guess that the first bits rule out (deflate, brotli), and words not taken for base64: batches of 50
 //!   Sensors events from 57 to 83, of an unknown library from 56 to 146, a shop's JSON from 34 to 247, protobuf from 56 to 86.
+//! - the automaton replaced by the sieve's own index of windows, what is noticed borrowed until it becomes a finding, a memo of
+//!   properties that repeat, the length that gzip itself gives for its output: Sensors from 83 to 96, OneTrack from 58 to 83,
+//!   HTML from 690 to 1,370, photos (with a look at UTF-16 that gives up early) from 730 to 1,650.
 
 use std::{fmt::Write as _, hint::black_box};
 

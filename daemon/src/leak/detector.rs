@@ -1,15 +1,16 @@
 //! The detector: a message and its layers in, findings out. All witnesses but persistence, which needs a memory.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
 use super::{
     Context, Crypt, Error, Finding, Kind, Witness,
-    candidate::{Candidate, Place},
+    candidate::{Candidate, Place, Reason},
     data::{At, Data},
     dictionary::Dictionary,
     fields::Weight,
     judge::{self, Case, Rulings},
-    needles::{Known, Needle, hex, is_nothing},
+    memo::Memo,
+    needles::{hex, is_nothing},
     own_words::OwnWords,
     path::{MAX_DEPTH, Step, render, text_of},
     persist::Store,
@@ -52,15 +53,15 @@ pub(crate) struct Field<'t> {
 }
 
 impl Detector {
-    /// Builds the automaton over everything `truth` knows and compiles the rows of `data`: milliseconds.
+    /// Builds the sieve over everything `truth` knows and compiles the rows of `data`: milliseconds.
     ///
     /// # Errors
-    /// [`Error::Automaton`] when there is more to look for than an automaton can hold.
+    /// None today: nothing that a truth may hold is too much to look for.
     pub fn new(truth: &Truth, data: Data) -> Result<Detector, Error> {
         Ok(Detector {
             dictionary: Dictionary::new(&data),
             shapes: Shapes::new(&data),
-            scanner: Scanner::new(truth, &data)?,
+            scanner: Scanner::new(truth, &data),
             fix: truth.position.map(|(lat, lon)| Position { lat, lon }),
             data,
         })
@@ -69,14 +70,14 @@ impl Detector {
     /// Looks for other values of this phone from now on; everything else stays as it is.
     ///
     /// # Errors
-    /// [`Error::Automaton`] as for [`Detector::new`]; what was looked for before still is then.
+    /// None today, as for [`Detector::new`].
     pub fn look_for(&mut self, truth: &Truth) -> Result<(), Error> {
-        self.scanner = Scanner::new(truth, &self.data)?;
+        self.scanner = Scanner::new(truth, &self.data);
         self.fix = truth.position.map(|(lat, lon)| Position { lat, lon });
         Ok(())
     }
 
-    /// The number of texts looked for, and the automaton's size in bytes.
+    /// The number of texts looked for, and the sieve's size in bytes.
     pub fn size(&self) -> (usize, usize) {
         self.scanner.size()
     }
@@ -86,6 +87,7 @@ impl Detector {
         let telemetry = tree.protocol.as_ref();
         let fields = fields(tree);
         let own = OwnWords::new(&self.data, message, tree, &fields, context, telemetry.is_some());
+        let sender = self.sender(telemetry, tree, &fields);
         let mut work = Work {
             detector: self,
             tree,
@@ -99,6 +101,7 @@ impl Detector {
             candidates: Vec::new(),
             truths: Vec::new(),
             packages: HashMap::new(),
+            silent: Memo::default(),
             payload: telemetry.filter(|t| t.unreadable.is_none()).and_then(|t| t.payload),
             app_packages: &context.app.packages,
         };
@@ -107,11 +110,10 @@ impl Detector {
         work.scan(&fields);
         let mut candidates = work.finish();
         candidates.extend(self.sealed(telemetry, tree));
-        let sender = self.sender(telemetry, tree, &fields);
         for candidate in &mut candidates {
             // The message's own word counts for all of it; without one each event speaks for itself.
             if sender.named.is_some() || candidate.sender.is_none() {
-                candidate.sender = sender.named.clone().or_else(|| sender.of_an_event.clone());
+                candidate.sender = sender.named.or(sender.of_an_event);
             }
         }
         let case = Case { context, target: &message.target, telemetry: telemetry.is_some() };
@@ -146,16 +148,16 @@ impl Detector {
         case: Case<'_>,
         tree: &Tree,
         telemetry: Option<&Telemetry>,
-        candidate: Candidate,
+        candidate: Candidate<'_>,
         rulings: &mut Rulings<'d>,
     ) -> Finding {
         let node = candidate.place.node;
         let (asked, reason) =
             rulings.asked(candidate.kind, || judge::asked(&self.data, case, candidate.kind));
         let severity = judge::severity(&self.data, case, &candidate, asked);
-        let mut why = candidate.why;
         // Room for all that is added here and in joining, at once.
-        why.reserve(reason.map_or(0, str::len) + 96);
+        let mut why = String::with_capacity(reason.map_or(0, str::len) + 192);
+        let _ = write!(why, "{}", candidate.why);
         if candidate.own_words {
             why.push_str("; it stands in what the owner wrote himself");
         } else if let Some(reason) = reason {
@@ -170,13 +172,13 @@ impl Detector {
         let (via, way) = rulings.way(node, || (tree.via(node), crypt(tree, node, case.context.crypt)));
         Finding {
             kind: candidate.kind,
-            value: candidate.value,
-            form: candidate.form,
-            raw: candidate.raw,
+            value: candidate.value.into_owned(),
+            form: candidate.form.map(str::to_owned),
+            raw: candidate.raw.map(Cow::into_owned),
             by: candidate.by,
             asked,
             severity,
-            sender: candidate.sender,
+            sender: candidate.sender.map(str::to_owned),
             protocol: telemetry.map(|telemetry| telemetry.id.clone()),
             crypt: if sealed { Crypt::Sealed } else { way },
             via,
@@ -187,8 +189,8 @@ impl Detector {
     }
 
     /// A body whose content the app sealed itself.
-    fn sealed(&self, telemetry: Option<&Telemetry>, tree: &Tree) -> Option<Candidate> {
-        let candidate = |value: String, by, weight, node, why: String| Candidate {
+    fn sealed<'t>(&self, telemetry: Option<&'t Telemetry>, tree: &Tree) -> Option<Candidate<'t>> {
+        let candidate = |value: Cow<'t, str>, by, weight, node, why: String| Candidate {
             kind: Kind::EncryptedTelemetry,
             value,
             form: None,
@@ -196,7 +198,7 @@ impl Detector {
             by,
             weight,
             place: Place { node, at: String::new() },
-            why,
+            why: Reason::Said(why).into(),
             sender: None,
             others: true,
             own_words: false,
@@ -210,7 +212,7 @@ impl Detector {
             let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
             let why = format!("{}: {why}{facts}{unopened}", telemetry.name);
             return Some(candidate(
-                telemetry.summary.clone(),
+                telemetry.summary.as_str().into(),
                 Witness::Dictionary,
                 Weight::Medium,
                 node,
@@ -220,11 +222,16 @@ impl Detector {
         let opaque = tree.opaque.as_ref().filter(|_| telemetry.is_none())?;
         let value = format!("{} bytes", opaque.bytes);
         let why = format!("a body of no known format that looks encrypted: {}{unopened}", opaque.why);
-        Some(candidate(value, Witness::Shape, Weight::Low, opaque.node, why))
+        Some(candidate(value.into(), Witness::Shape, Weight::Low, opaque.node, why))
     }
 
     /// The true sender, where the message names one.
-    fn sender(&self, telemetry: Option<&Telemetry>, tree: &Tree, fields: &[Field<'_>]) -> Sender {
+    fn sender<'t>(
+        &self,
+        telemetry: Option<&'t Telemetry>,
+        tree: &'t Tree,
+        fields: &[Field<'t>],
+    ) -> Sender<'t> {
         let Some(telemetry) = telemetry else { return Sender::default() };
         let payload = telemetry.payload.and_then(|node| match &tree.nodes.get(node)?.content {
             Content::Value(value) => Some(value),
@@ -243,18 +250,18 @@ impl Detector {
         let fact =
             || telemetry.facts.iter().find(|(name, _)| name == "sender").map(|(_, value)| value.as_str());
         let of_an_event = || payload.and_then(|payload| self.dictionary.event_sender(&telemetry.id, payload));
-        let package = |text: &str| (!text.is_empty() && text.len() <= 128).then(|| text.to_owned());
+        let package = |text: &'t str| Some(text).filter(|text| !text.is_empty() && text.len() <= 128);
         Sender { named: named.or_else(fact).and_then(package), of_an_event: of_an_event().and_then(package) }
     }
 }
 
 /// Who a message speaks for.
 #[derive(Debug, Default)]
-struct Sender {
+struct Sender<'t> {
     /// What the message says of all of it.
-    named: Option<String>,
+    named: Option<&'t str>,
     /// What its first event says.
-    of_an_event: Option<String>,
+    of_an_event: Option<&'t str>,
 }
 
 /// The limit or the early end that cut a layer or one around it short.
@@ -310,10 +317,12 @@ struct Work<'a> {
     tree: &'a Tree,
     site: Site<'a>,
     own: &'a OwnWords<'a>,
-    candidates: Vec<Candidate>,
-    truths: Vec<Spotted>,
+    candidates: Vec<Candidate<'a>>,
+    truths: Vec<Spotted<'a>>,
     /// Installed packages seen, each with its first place.
     packages: HashMap<usize, Place>,
+    /// Keys with values of which nothing was to be said.
+    silent: Memo<'a>,
     payload: Option<usize>,
     app_packages: &'a [String],
 }
@@ -349,17 +358,16 @@ impl<'a> Work<'a> {
             } else if is_device_kind(candidate.kind)
                 && let Some((needle, known)) = detector.scanner.whole(&candidate.value)
             {
-                let sent = candidate.value.clone();
                 if !is_device_kind(known.kind) {
                     return true;
                 }
                 candidate.kind = known.kind;
                 candidate.by = Witness::Truth;
-                candidate.form = needle.form.clone();
-                candidate.why = format!("{}, {}", candidate.why, spoken(known, needle));
-                if let Some(value) = &known.value {
-                    candidate.value = value.clone();
-                    candidate.raw = (*value != sent).then_some(sent);
+                candidate.form = needle.form.as_deref();
+                candidate.why.1 = Some(Reason::Truth(needle, known));
+                if let Some(value) = known.value.as_deref() {
+                    let sent = std::mem::replace(&mut candidate.value, value.into());
+                    candidate.raw = (value != sent).then_some(sent);
                 }
             }
             true
@@ -417,16 +425,14 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn value<'v>(
+    fn value(
         &mut self,
         node: usize,
-        value: &'v Value,
-        steps: &mut Vec<Step<'v>>,
+        value: &'a Value,
+        steps: &mut Vec<Step<'a>>,
         shapes: bool,
         hits: &mut Vec<Hit<'a>>,
-    ) where
-        'a: 'v,
-    {
+    ) {
         if steps.len() > MAX_DEPTH {
             return;
         }
@@ -436,12 +442,22 @@ impl<'a> Work<'a> {
                     self.detector.dictionary.loose(node, steps, value, &mut self.candidates);
                 }
                 for (key, inner) in entries {
-                    let key: &'v str = key;
+                    let key: &'a str = key;
+                    let leaf = match inner {
+                        Value::Text(text) | Value::Number(text) => Some(&**text),
+                        _ => None,
+                    };
+                    if leaf.is_some_and(|text| self.silent.has(key, text)) {
+                        continue;
+                    }
+                    let (candidates, truths) = (self.candidates.len(), self.truths.len());
+                    let packages = self.packages.len();
                     steps.push(Step::Key(key));
                     if key.len() >= 8 {
                         self.text(node, steps, key.as_bytes(), hits);
                     }
-                    if shapes && self.detector.shapes.knows(key) && !self.own.is_own(key, "") {
+                    let known = shapes && self.detector.shapes.knows(key);
+                    if known && !self.own.is_own(key, "") {
                         let before = self.candidates.len();
                         let beside = |other: &str| {
                             let Value::Map(entries) = value else { return None };
@@ -461,6 +477,16 @@ impl<'a> Work<'a> {
                     }
                     self.value(node, inner, steps, shapes, hits);
                     steps.pop();
+                    // What a shape says depends on what stands beside it, and on the layer.
+                    if let Some(text) = leaf
+                        && !known
+                        && shapes
+                        && candidates == self.candidates.len()
+                        && truths == self.truths.len()
+                        && packages == self.packages.len()
+                    {
+                        self.silent.note(key, text);
+                    }
                 }
                 self.siblings(node, value, steps);
             }
@@ -485,7 +511,7 @@ impl<'a> Work<'a> {
     }
 
     /// Everything of this phone in one text.
-    fn text(&mut self, node: usize, steps: &[Step<'_>], text: &[u8], hits: &mut Vec<Hit<'a>>) {
+    fn text(&mut self, node: usize, steps: &[Step<'_>], text: &'a [u8], hits: &mut Vec<Hit<'a>>) {
         let detector = self.detector;
         detector.scanner.hits(text, hits);
         for hit in hits.iter() {
@@ -500,8 +526,8 @@ impl<'a> Work<'a> {
                 continue;
             }
             let sent = text.get(hit.start..hit.end).unwrap_or(&[]);
-            let sent = std::str::from_utf8(sent).map_or_else(|_| hex(sent), str::to_owned);
-            let value = hit.known.value.clone().unwrap_or_else(|| sent.clone());
+            let sent = std::str::from_utf8(sent).map_or_else(|_| Cow::Owned(hex(sent)), Cow::Borrowed);
+            let value = hit.known.value.as_deref().map_or_else(|| sent.clone(), Cow::Borrowed);
             let key = last_key(steps);
             let whole = hit.end - hit.start == text.len();
             let words = if whole { "" } else { std::str::from_utf8(text).unwrap_or("") };
@@ -511,11 +537,11 @@ impl<'a> Work<'a> {
                     kind: hit.known.kind,
                     raw: (value != sent).then_some(sent),
                     value,
-                    form: hit.needle.form.clone(),
+                    form: hit.needle.form.as_deref(),
                     by: Witness::Truth,
                     weight: hit.known.weight,
                     place: Place { node, at: render(steps) },
-                    why: spoken(hit.known, hit.needle),
+                    why: Reason::Truth(hit.needle, hit.known).into(),
                     sender: None,
                     others: false,
                     // He wrote it to see where it goes.
@@ -607,13 +633,13 @@ impl<'a> Work<'a> {
             loose: false,
             candidate: Candidate {
                 kind: Kind::Location,
-                raw: (!sent.is_empty() && sent != value).then_some(sent),
-                value,
+                raw: (!sent.is_empty() && sent != value).then_some(sent.into()),
+                value: value.into(),
                 form: None,
                 by: Witness::Truth,
                 weight: Weight::High,
                 place,
-                why: format!("{} from where the phone last was", position::words(found.distance_km(fix))),
+                why: Reason::Near(found.distance_km(fix)).into(),
                 sender: None,
                 others: false,
                 own_words: self.own.is_own(key, ""),
@@ -622,7 +648,7 @@ impl<'a> Work<'a> {
         });
     }
 
-    fn finish(mut self) -> Vec<Candidate> {
+    fn finish(mut self) -> Vec<Candidate<'a>> {
         self.app_list();
         settle(self.tree, self.candidates, self.truths)
     }
@@ -643,13 +669,13 @@ impl<'a> Work<'a> {
                 loose: place.at.is_empty() && !self.is_field(place.node),
                 candidate: Candidate {
                     kind: Kind::InstalledApps,
-                    value: value.to_owned(),
+                    value: value.into(),
                     form: None,
                     raw: None,
                     by: Witness::Truth,
                     weight: Weight::High,
                     place,
-                    why: format!("{count} of this phone's apps are named in one message"),
+                    why: Reason::Apps(count).into(),
                     sender: None,
                     others: true,
                     own_words: false,
@@ -676,23 +702,10 @@ fn number(value: &Value) -> Option<&str> {
     }
 }
 
-fn near(candidate: &mut Candidate, position: Position, fix: Option<Position>) {
+fn near(candidate: &mut Candidate<'_>, position: Position, fix: Option<Position>) {
     let Some(fix) = fix.filter(|fix| position.is_near(*fix)) else { return };
     candidate.by = Witness::Truth;
-    candidate.why = format!(
-        "{}, {} from where the phone last was",
-        candidate.why,
-        position::words(position.distance_km(fix))
-    );
-}
-
-fn spoken(known: &Known, needle: &Needle) -> String {
-    let name = &known.name;
-    let whose = if known.canary { "" } else { "this phone's " };
-    match &needle.form {
-        Some(form) => format!("{form} of {whose}{name}{}", needle.spelling),
-        None => format!("{whose}{name}"),
-    }
+    candidate.why.1 = Some(Reason::Near(position.distance_km(fix)));
 }
 
 /// Kinds whose values name the phone, its owner or the network it is in, and which the truth can tell better.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{
     Kind, Witness,
-    candidate::{Candidate, Place},
+    candidate::{Candidate, Place, Reason},
     data::{At, Data, Row, Take},
     detector::Field,
     judge::{is_host, is_identifier},
@@ -133,7 +133,13 @@ impl Dictionary {
     }
 
     /// Everything the dictionary knows of a recognised protocol's payload.
-    pub(crate) fn payload(&self, protocol: &str, node: usize, payload: &Value, out: &mut Vec<Candidate>) {
+    pub(crate) fn payload<'v>(
+        &'v self,
+        protocol: &str,
+        node: usize,
+        payload: &'v Value,
+        out: &mut Vec<Candidate<'v>>,
+    ) {
         let Some(family) = self.family(protocol) else { return };
         family.root.walk(payload, &mut Vec::new(), &mut |id, steps, value| {
             self.take(id, node, steps, value, None, out);
@@ -148,12 +154,12 @@ impl Dictionary {
     }
 
     fn event<'v>(
-        &self,
-        scope: &Scope,
+        &'v self,
+        scope: &'v Scope,
         node: usize,
         steps: &[Step<'v>],
         event: &'v Value,
-        out: &mut Vec<Candidate>,
+        out: &mut Vec<Candidate<'v>>,
     ) {
         let name = scope.name.first(event).and_then(text_of);
         let sender = scope.sender.as_ref().and_then(|path| path.first(event)).and_then(text_of);
@@ -189,11 +195,11 @@ impl Dictionary {
 
     /// Events with a name that any family may use, in an object of no known protocol.
     pub(crate) fn loose<'v>(
-        &self,
+        &'v self,
         node: usize,
         steps: &mut Vec<Step<'v>>,
         map: &'v Value,
-        out: &mut Vec<Candidate>,
+        out: &mut Vec<Candidate<'v>>,
     ) {
         let Value::Map(entries) = map else { return };
         let named = entries.iter().find_map(|(key, value)| {
@@ -245,13 +251,13 @@ impl Dictionary {
     }
 
     /// Rows beside a payload: form fields, headers, and the whole query or body.
-    pub(crate) fn beside(
-        &self,
+    pub(crate) fn beside<'v>(
+        &'v self,
         protocol: Option<&str>,
         host: Option<&str>,
-        tree: &Tree,
-        fields: &[Field<'_>],
-        out: &mut Vec<Candidate>,
+        tree: &'v Tree,
+        fields: &[Field<'v>],
+        out: &mut Vec<Candidate<'v>>,
     ) {
         let family = protocol.and_then(|protocol| self.family(protocol));
         let on_host = |id: &&usize| {
@@ -266,7 +272,7 @@ impl Dictionary {
                 for field in
                     fields.iter().filter(|field| is_at(at, field) && (field.part != "body" || open(field)))
                 {
-                    let mut push = |text: &str| {
+                    let mut push = |text: &'v str| {
                         let place = Place { node: field.node, at: field.at.clone() };
                         self.push(row, place, text.into(), None, out);
                     };
@@ -312,13 +318,13 @@ impl Dictionary {
     }
 
     fn take<'v>(
-        &self,
+        &'v self,
         id: usize,
         node: usize,
         steps: &[Step<'v>],
         value: &'v Value,
-        sender: Option<&str>,
-        out: &mut Vec<Candidate>,
+        sender: Option<&'v str>,
+        out: &mut Vec<Candidate<'v>>,
     ) {
         if let Some(row) = self.rows.get(id).filter(|_| out.len() < MAX_FOUND) {
             self.take_row(row, node, steps, value, sender, out);
@@ -326,13 +332,13 @@ impl Dictionary {
     }
 
     fn take_row<'v>(
-        &self,
-        row: &Row,
+        &'v self,
+        row: &'v Row,
         node: usize,
         steps: &[Step<'v>],
         value: &'v Value,
-        sender: Option<&str>,
-        out: &mut Vec<Candidate>,
+        sender: Option<&'v str>,
+        out: &mut Vec<Candidate<'v>>,
     ) {
         let here = || Place { node, at: render(steps) };
         match &row.take {
@@ -375,7 +381,7 @@ impl Dictionary {
                     self.push(row, place, position.to_string().into(), sender, out);
                     if let Some(candidate) = out.get_mut(before) {
                         candidate.position = Some(position);
-                        candidate.raw = scaled.then(|| format!("{lat_text},{lon_text}"));
+                        candidate.raw = scaled.then(|| format!("{lat_text},{lon_text}").into());
                     }
                 }
             }
@@ -389,7 +395,7 @@ impl Dictionary {
                     let before = out.len();
                     self.push(row, here(), seconds.to_string().into(), sender, out);
                     if let Some(candidate) = out.get_mut(before) {
-                        candidate.why = format!("{} ({package})", candidate.why);
+                        candidate.why = Reason::FieldOf(&row.shows, package).into();
                     }
                 }
             }
@@ -408,36 +414,43 @@ impl Dictionary {
         }
     }
 
-    fn push(
+    fn push<'v>(
         &self,
-        row: &Row,
+        row: &'v Row,
         place: Place,
-        value: Cow<'_, str>,
-        sender: Option<&str>,
-        out: &mut Vec<Candidate>,
+        value: Cow<'v, str>,
+        sender: Option<&'v str>,
+        out: &mut Vec<Candidate<'v>>,
     ) {
-        let text = value.trim();
+        let text = match value {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        };
         if text.is_empty() || out.len() >= MAX_FOUND {
             return;
         }
-        if is_identifier(row.kind) && text.contains(',') && take::joined(text).all(|part| part.len() >= 8) {
+        if is_identifier(row.kind) && text.contains(',') && take::joined(&text).all(|part| part.len() >= 8) {
             // Two slots, two values: `imei1,imei2`, each as it is or hashed.
-            for part in take::joined(text).take(8) {
+            for part in take::joined(&text).take(8) {
                 self.push(row, place.clone(), part.to_owned().into(), sender, out);
             }
             return;
         }
-        let value = if is_address(row.kind) { take::without_userinfo(text) } else { text.to_owned() };
+        let value = if is_address(row.kind) && text.contains('@') {
+            take::without_userinfo(&text).into()
+        } else {
+            text
+        };
         out.push(Candidate {
             kind: row.kind,
             value,
-            form: row.form.clone(),
+            form: row.form.as_deref(),
             raw: None,
             by: Witness::Dictionary,
             weight: row.weight,
             place,
-            why: format!("a known field of the protocol: {}", row.shows),
-            sender: sender.map(str::to_owned),
+            why: Reason::Field(&row.shows).into(),
+            sender,
             others: row.others,
             own_words: false,
             position: None,

@@ -111,7 +111,7 @@ fn any_glob(texts: &[String], text: &str) -> bool {
 }
 
 /// How loud this is on its own; what several findings say together is for [`join`].
-pub(crate) fn severity(data: &Data, case: Case<'_>, candidate: &Candidate, asked: Asked) -> Severity {
+pub(crate) fn severity(data: &Data, case: Case<'_>, candidate: &Candidate<'_>, asked: Asked) -> Severity {
     let telling = match asked {
         Asked::Yes | Asked::Likely => false,
         Asked::No => true,
@@ -123,7 +123,7 @@ pub(crate) fn severity(data: &Data, case: Case<'_>, candidate: &Candidate, asked
 
 /// An app's report on itself: its own start, screens, taps, crash. What the launcher, System UI, the settings and the file
 /// manager report on themselves is what the owner does with the phone.
-fn on_itself(data: &Data, case: Case<'_>, candidate: &Candidate) -> bool {
+fn on_itself(data: &Data, case: Case<'_>, candidate: &Candidate<'_>) -> bool {
     use Kind::{AppOpen, AppUsageTime, Crash, ScreenSwipe, ScreenView, StatusBar, UiAction};
     if candidate.others
         || !matches!(
@@ -135,7 +135,7 @@ fn on_itself(data: &Data, case: Case<'_>, candidate: &Candidate) -> bool {
     }
     let app = case.context.app;
     let own = |name: &str| app.name == name || app.packages.iter().any(|package| package == name);
-    let reporter = candidate.sender.as_deref().unwrap_or(&app.name);
+    let reporter = candidate.sender.unwrap_or(&app.name);
     let role = app.role.as_deref().filter(|_| own(reporter));
     let telling = any_glob(&data.report_packages, reporter)
         || role.is_some_and(|role| any_glob(&data.report_roles, role));

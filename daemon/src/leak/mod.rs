@@ -9,6 +9,7 @@ mod detector_tests;
 mod dictionary;
 mod fields;
 mod judge;
+mod memo;
 mod needles;
 mod own_words;
 mod path;
@@ -72,9 +73,6 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// More to look for than an automaton can hold.
-    #[error("the automaton over this phone's values could not be built: {0}; give fewer values")]
-    Automaton(String),
 }
 
 /// What is known of a message besides its bytes.

@@ -22,6 +22,8 @@ use super::{
 const WHOLE_BELOW: usize = 12;
 /// Shorter values are no evidence of anything.
 const SHORTEST: usize = 4;
+/// Longest needle that is asked for as a whole: SHA-256 in hexadecimal has 64 digits, a value at most 128, twice that in hexadecimal.
+const LONGEST_WHOLE: usize = 384;
 /// A needle's budget: a phone with hundreds of Android IDs must not fill the memory.
 const MAX_NEEDLES: usize = 12_000;
 
@@ -69,7 +71,8 @@ pub(crate) struct Known {
 pub(crate) struct Needles {
     pub(crate) known: Vec<Known>,
     pub(crate) needles: Vec<Needle>,
-    seen: HashMap<(Vec<u8>, bool), usize, foldhash::fast::RandomState>,
+    /// Needle by its text: first those whose case does not matter, in lower case, then the exact ones.
+    seen: [HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>; 2],
 }
 
 impl Needles {
@@ -265,7 +268,9 @@ impl Needles {
         }
         let key = if exact { pattern.clone() } else { pattern.to_ascii_lowercase() };
         // The first to claim a text keeps it: plain before hashed, a device's own before what is built from it.
-        if let std::collections::hash_map::Entry::Vacant(free) = self.seen.entry((key, exact)) {
+        let [folded, verbatim] = &mut self.seen;
+        let seen = if exact { verbatim } else { folded };
+        if let std::collections::hash_map::Entry::Vacant(free) = seen.entry(key.into()) {
             free.insert(self.needles.len());
             self.needles.push(Needle { pattern, exact, bounds, known, form, spelling });
         }
@@ -273,8 +278,15 @@ impl Needles {
 
     /// The needle that is exactly this text.
     pub(crate) fn whole(&self, text: &str) -> Option<&Needle> {
-        let exact = self.seen.get(&(text.as_bytes().to_vec(), true));
-        let index = exact.or_else(|| self.seen.get(&(text.as_bytes().to_ascii_lowercase(), false)))?;
+        // Asked of every identifier that the dictionary names: nothing as long as no needle is needs a copy.
+        let mut buffer = [0; LONGEST_WHOLE];
+        let lower = buffer.get_mut(..text.len())?;
+        lower.copy_from_slice(text.as_bytes());
+        let [folded, verbatim] = &self.seen;
+        let index = verbatim.get(&*lower).or_else(|| {
+            lower.make_ascii_lowercase();
+            folded.get(&*lower)
+        })?;
         self.needles.get(*index)
     }
 }

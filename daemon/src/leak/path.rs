@@ -1,7 +1,11 @@
 //! Places inside a structured value: how a place is written down, and how rows of the dictionary find theirs in one
 //! walk over the value however many rows there are.
 
-use std::{collections::HashMap, fmt::Write};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    hash::{Hash, Hasher},
+};
 
 use foldhash::fast::RandomState;
 
@@ -54,23 +58,60 @@ fn is_plain(key: &str) -> bool {
 
 /// A place without the numbers of list elements, so that the same field of every event counts as one place.
 pub(crate) fn without_indices(at: &str) -> String {
-    let mut out = String::with_capacity(at.len());
+    pieces(at).collect()
+}
+
+/// A place that equals the same place of every other event, as [`without_indices`] writes both, without writing them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnyEvent<'p>(pub(crate) &'p str);
+
+impl PartialEq for AnyEvent<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+            || pieces(self.0).eq(pieces(other.0))
+            || pieces(self.0).flat_map(str::bytes).eq(pieces(other.0).flat_map(str::bytes))
+    }
+}
+
+impl Eq for AnyEvent<'_> {}
+
+impl Hash for AnyEvent<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // What stands before the first bracket and behind the last one is the same in equal places, and tells most others.
+        let at = self.0.as_bytes();
+        let first = at.iter().position(|byte| *byte == b'[').unwrap_or(at.len());
+        let last = memchr::memrchr(b']', at).map_or(0, |last| last + 1);
+        state.write(at.get(..first).unwrap_or_default());
+        state.write(at.get(last..).unwrap_or_default());
+    }
+}
+
+/// What [`without_indices`] is made of.
+fn pieces(at: &str) -> impl Iterator<Item = &str> {
     let mut rest = at;
-    while let Some(open) = rest.find('[') {
+    let mut bracket = None;
+    std::iter::from_fn(move || {
+        if let Some(bracket) = bracket.take() {
+            return Some(bracket);
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(open) = rest.bytes().position(|byte| byte == b'[') else {
+            return Some(std::mem::take(&mut rest));
+        };
         let (before, after) = rest.split_at(open);
-        out.push_str(before);
         let digits = after.bytes().skip(1).take_while(u8::is_ascii_digit).count();
         let end = digits + 1;
         if digits > 0 && after.as_bytes().get(end) == Some(&b']') {
-            out.push_str("[]");
+            bracket = Some("[]");
             rest = after.get(end + 1..).unwrap_or("");
         } else {
-            out.push('[');
+            bracket = Some("[");
             rest = after.get(1..).unwrap_or("");
         }
-    }
-    out.push_str(rest);
-    out
+        Some(before)
+    })
 }
 
 /// One segment of a path as rows write it.

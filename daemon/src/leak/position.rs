@@ -63,6 +63,14 @@ pub(crate) fn pair_near(lat: &str, lon: &str, fix: Position) -> Option<Position>
     if lat.len().max(lon.len()) < 6 && !(lat.contains('.') && lon.contains('.')) {
         return None;
     }
+    // A point in one of the two only is no pair, and eleven characters hold every whole number that is in range; times and track
+    // numbers stand side by side in every event, and are mostly longer.
+    let point = |text: &str| text.bytes().any(|byte| byte == b'.');
+    let (with_point, too_long) =
+        (point(lat), |text: &str| text.len() > 11 && !text.starts_with(['0', '-', '+']));
+    if with_point != point(lon) || !with_point && (too_long(lat) || too_long(lon)) {
+        return None;
+    }
     match pair(lat, lon)? {
         (position, false) => Some(position).filter(|position| position.is_near(fix)),
         (_, true) => scaled(lat, lon).find(|position| position.is_near(fix)),

@@ -1,13 +1,10 @@
-//! Finds this phone's own values in text and bytes: one automaton over all needles, so that the number of identifiers,
-//! hashes and encodings does not matter to the time it takes, behind a sieve that lets it sleep through most text.
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+//! Finds this phone's own values in text and bytes: one sieve over all needles, so that the number of identifiers, hashes and
+//! encodings hardly matters to the time it takes; what it lets through is compared.
 
 use super::{
-    Error,
     data::Data,
     needles::{Bounds, Known, Needle, Needles},
-    sieve::Sieve,
+    sieve::{Sieve, Spot},
     truth::Truth,
 };
 
@@ -24,29 +21,21 @@ pub(crate) struct Hit<'s> {
     pub(crate) end: usize,
 }
 
-/// The automaton and what its patterns mean.
+/// The needles and the sieve over them.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     needles: Needles,
-    automaton: AhoCorasick,
     sieve: Sieve,
     shortest: usize,
 }
 
 impl Scanner {
-    /// Builds the automaton; costs milliseconds, done at start and when a value has changed.
-    pub(crate) fn new(truth: &Truth, data: &Data) -> Result<Scanner, Error> {
+    /// Builds the sieve; costs milliseconds, done at start and when a value has changed.
+    pub(crate) fn new(truth: &Truth, data: &Data) -> Scanner {
         let needles = Needles::build(truth, data);
-        // The standard kind reports overlapping matches in one pass; a noncontiguous or dense one would not fit a phone.
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(needles.needles.iter().map(|needle| &needle.pattern))
-            .map_err(|error| Error::Automaton(error.to_string()))?;
         let shortest = needles.needles.iter().map(|needle| needle.pattern.len()).min().unwrap_or(usize::MAX);
         let sieve = Sieve::new(needles.needles.iter().map(|needle| needle.pattern.as_slice()));
-        Ok(Scanner { needles, automaton, sieve, shortest })
+        Scanner { needles, sieve, shortest }
     }
 
     /// The needle that is exactly this text, and what it stands for.
@@ -60,9 +49,9 @@ impl Scanner {
         self.needles.known.get(known)?.value.as_deref()
     }
 
-    /// How many needles there are, and the size of automaton and sieve in bytes.
+    /// How many needles there are, and the size of the sieve in bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.needles.needles.len(), self.automaton.memory_usage() + self.sieve.memory_usage())
+        (self.needles.needles.len(), self.sieve.memory_usage())
     }
 
     /// Everything of this phone in `text`, in order; of two that overlap, the longer.
@@ -72,15 +61,19 @@ impl Scanner {
             return;
         }
         // Empty in nearly every call, and then it takes no memory.
-        let mut parts = Vec::new();
-        self.sieve.parts(text, &mut parts);
-        let found = parts.into_iter().flat_map(|(from, to)| {
-            let part = text.get(from..to).unwrap_or_default();
-            let matches = self.automaton.find_overlapping_iter(part);
-            matches.map(move |found| (found.pattern().as_usize(), from + found.start(), from + found.end()))
+        let mut found = Vec::new();
+        self.sieve.spots(text, |Spot { needle, start }| {
+            let Some(Needle { pattern, .. }) = self.needles.needles.get(needle) else { return };
+            let end = start.saturating_add(pattern.len());
+            let same = text.get(start..end).is_some_and(|part| part.eq_ignore_ascii_case(pattern));
+            if same && found.len() < MAX_MATCHES {
+                found.push((start, needle, end));
+            }
         });
-        for (pattern, start, end) in found.take(MAX_MATCHES) {
-            let Some(needle) = self.needles.needles.get(pattern) else { continue };
+        // By place, and of one text in two spellings the one that was known first.
+        found.sort_unstable();
+        for (start, needle, end) in found {
+            let Some(needle) = self.needles.needles.get(needle) else { continue };
             let Some(known) = self.needles.known.get(needle.known) else { continue };
             if needle.exact && text.get(start..end) != Some(needle.pattern.as_slice()) {
                 continue;
@@ -127,7 +120,7 @@ mod tests {
 
     fn scanner() -> Scanner {
         let truth = Truth::from_json(include_str!("../../tests/samples/device_truth.json")).unwrap();
-        Scanner::new(&truth, &Data::built_in().unwrap()).unwrap()
+        Scanner::new(&truth, &Data::built_in().unwrap())
     }
 
     fn found(text: &str) -> Vec<(Kind, String, Option<String>)> {
@@ -203,7 +196,7 @@ mod tests {
         scanner.hits(&bytes, &mut hits);
         assert_eq!(hits.len(), 1);
         let (needles, bytes) = scanner.size();
-        println!("{needles} needles, automaton {} KiB", bytes / 1024);
+        println!("{needles} needles, sieve {} KiB", bytes / 1024);
         assert!(bytes < 2 << 20, "{bytes}");
     }
 

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::{
     Kind, Witness,
-    candidate::{Candidate, Place},
+    candidate::{Candidate, Place, Reason},
     data::{Data, ShapeRow},
     needles::is_nothing,
     path::{KeyFilter, get, text_of},
@@ -109,14 +109,14 @@ impl Shapes {
     }
 
     /// What a key and its value say. `other` gives the value of another key beside it.
-    pub(crate) fn examine<'o>(
-        &self,
+    pub(crate) fn examine<'s, 'o>(
+        &'s self,
         key: &str,
         value: &Value,
         other: impl Fn(&str) -> Option<&'o str>,
         site: &Site<'_>,
         place: impl Fn() -> Place,
-        out: &mut Vec<Candidate>,
+        out: &mut Vec<Candidate<'s>>,
     ) {
         let mut buffer = [0; LONGEST_KEY];
         let Some(lower) = self.lower(key, &mut buffer) else { return };
@@ -131,7 +131,7 @@ impl Shapes {
                 .and_then(|(lat, lon)| Some((position::pair(lat, lon)?, lat, lon)));
             if let (Some(((position, scaled), lat, lon)), Some(row)) = (found, self.rows.get(*index)) {
                 let mut candidate = candidate(row, row.kind, position.to_string(), None, place());
-                candidate.raw = scaled.then(|| format!("{lat},{lon}"));
+                candidate.raw = scaled.then(|| format!("{lat},{lon}").into());
                 candidate.position = Some(position);
                 out.push(candidate);
                 break;
@@ -150,16 +150,22 @@ pub(crate) struct Site<'a> {
     pub(crate) form: bool,
 }
 
-fn candidate(row: &ShapeRow, kind: Kind, value: String, form: Option<String>, place: Place) -> Candidate {
+fn candidate<'s>(
+    row: &'s ShapeRow,
+    kind: Kind,
+    value: String,
+    form: Option<&'static str>,
+    place: Place,
+) -> Candidate<'s> {
     Candidate {
         kind,
-        value,
+        value: value.into(),
         form,
         raw: None,
         by: Witness::Shape,
         weight: row.weight,
         place,
-        why: format!("the key says {} and the value has that shape", row.shows),
+        why: Reason::Shape(&row.shows).into(),
         sender: None,
         others: kind == Kind::InstalledApps,
         own_words: false,
@@ -168,7 +174,12 @@ fn candidate(row: &ShapeRow, kind: Kind, value: String, form: Option<String>, pl
 }
 
 /// The kinds and values of what passes.
-fn check(row: &ShapeRow, key: &[u8], value: &Value, site: &Site<'_>) -> Vec<(Kind, String, Option<String>)> {
+fn check(
+    row: &ShapeRow,
+    key: &[u8],
+    value: &Value,
+    site: &Site<'_>,
+) -> Vec<(Kind, String, Option<&'static str>)> {
     let text =
         text_of(value).map(str::trim).filter(|text| text.len() <= MAX_TEXT && !is_nothing(text, site.data));
     let flag = matches!(text_of(value), Some("true" | "1"));
@@ -308,7 +319,7 @@ fn is_phone(text: &str) -> bool {
 }
 
 /// The identifier a key names, when the value has its shape; beside it the hash it travels as.
-fn identifier(key: &str, text: &str) -> Option<(Kind, Option<String>)> {
+fn identifier(key: &str, text: &str) -> Option<(Kind, Option<&'static str>)> {
     let all = |test: fn(&u8) -> bool| text.bytes().all(|byte| test(&byte));
     let hex = all(u8::is_ascii_hexdigit);
     let digits = all(u8::is_ascii_digit);
@@ -349,7 +360,7 @@ fn identifier(key: &str, text: &str) -> Option<(Kind, Option<String>)> {
         64 if hex => "sha256",
         _ => return None,
     };
-    Some((kind, Some(form.into())))
+    Some((kind, Some(form)))
 }
 
 /// 8-4-4-4-12 hexadecimal digits.

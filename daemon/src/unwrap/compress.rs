@@ -32,6 +32,8 @@ pub(super) struct Inflated {
     pub(super) used: usize,
 }
 
+/// Free output that the decoder wants for its fast path: a copy is 258 bytes at the most (RFC 1951 section 3.2.5).
+const OUTPUT_SLACK: usize = 288;
 /// Fewest bytes that are tried without a magic.
 const LEAST_UNANNOUNCED: usize = 24;
 /// By how much packing may have lengthened a short text.
@@ -92,7 +94,9 @@ pub(super) fn gunzip(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
     let mut at = 0;
     while let Some(header) = data.get(at..).and_then(gzip_header) {
         let body = data.get(at + header..).unwrap_or_default();
-        let Some(member) = inflate(body, budget) else { break };
+        // A last member says at the end of the data how long it is: then no second round is needed.
+        let said = data.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+        let Some(member) = inflate_sized(body, said, budget) else { break };
         let trailer = at + header + member.used;
         let mut cut = member.cut;
         if cut.is_none() {
@@ -130,12 +134,19 @@ pub(super) fn unzlib(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
 
 /// Raw deflate (RFC 1951). `None` when nothing could be read.
 pub(super) fn inflate(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
+    inflate_sized(data, 0, budget)
+}
+
+/// The same, where something says how long the output will be. It is believed as far as telemetry shrinks, no further.
+fn inflate_sized(data: &[u8], said: usize, budget: &mut Budget) -> Option<Inflated> {
     let room = budget.room(data.len());
     if room == 0 || !budget.work(data.len()) {
         return None;
     }
     // Telemetry shrinks to about a quarter: most bodies need no second round.
-    let mut out = vec![0; data.len().saturating_mul(5).saturating_add(64).min(room)];
+    let usual = data.len().saturating_mul(5);
+    let first = if said > usual { said.min(data.len().saturating_mul(32)) } else { usual };
+    let mut out = vec![0; first.saturating_add(OUTPUT_SLACK).min(room)];
     let mut state = DecompressorOxide::new();
     let (mut read, mut written) = (0, 0);
     let cut = loop {

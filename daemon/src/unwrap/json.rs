@@ -61,11 +61,21 @@ struct Parser<'t, 'b> {
     /// Members of the containers that are still open: a container is allocated once, when its size is known.
     members: Vec<(Str, Value)>,
     items: Vec<Value>,
+    /// The string at hand without its escapes: one block for all of them.
+    unescaped: String,
 }
 
 impl<'t, 'b> Parser<'t, 'b> {
     fn new(text: &'t str, budget: &'b mut Budget) -> Self {
-        Parser { text, bytes: text.as_bytes(), pos: 0, budget, members: Vec::new(), items: Vec::new() }
+        Parser {
+            text,
+            bytes: text.as_bytes(),
+            pos: 0,
+            budget,
+            members: Vec::new(),
+            items: Vec::new(),
+            unescaped: String::new(),
+        }
     }
 
     fn document(&mut self) -> Option<Parsed> {
@@ -266,17 +276,26 @@ impl<'t, 'b> Parser<'t, 'b> {
             self.pos += 1;
             return Ok(plain.into());
         }
-        let mut out = Str::with_capacity(plain.len() + 16);
+        let mut out = std::mem::take(&mut self.unescaped);
+        out.clear();
         out.push_str(plain);
+        let read = self.escaped(&mut out);
+        let text = read.map(|()| out.as_str().into());
+        self.unescaped = out;
+        text
+    }
+
+    /// The rest of a string from its first escape on.
+    fn escaped(&mut self, out: &mut String) -> Result<(), Stop> {
         loop {
             match self.peek() {
                 Some(b'"') => {
                     self.pos += 1;
-                    return Ok(out);
+                    return Ok(());
                 }
                 Some(b'\\') => {
                     self.pos += 1;
-                    self.escape(&mut out)?;
+                    self.escape(out)?;
                 }
                 _ => {
                     let start = self.pos;
@@ -288,7 +307,7 @@ impl<'t, 'b> Parser<'t, 'b> {
         }
     }
 
-    fn escape(&mut self, out: &mut Str) -> Result<(), Stop> {
+    fn escape(&mut self, out: &mut String) -> Result<(), Stop> {
         let byte = self.peek().ok_or(Stop::End)?;
         self.pos += 1;
         out.push(match byte {

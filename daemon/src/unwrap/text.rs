@@ -285,11 +285,19 @@ fn zero_is_high_byte(bytes: &[u8]) -> Option<bool> {
         return None;
     }
     let (units, _) = bytes.as_chunks::<2>();
-    let little = units.iter().filter(|[low, high]| *high == 0 && *low != 0).count();
-    let big = units.iter().filter(|[high, low]| *high == 0 && *low != 0).count();
     // Nine in ten: a text in Chinese has none, and is then found by its mark or not at all.
-    let most = |count: usize| count * 10 >= units.len() * 9;
-    match (most(little), most(big)) {
+    let fewest_misses = units.len() / 10;
+    let (mut not_little, mut not_big) = (0usize, 0usize);
+    for some in units.chunks(64) {
+        for [first, second] in some {
+            not_little += usize::from(*second != 0 || *first == 0);
+            not_big += usize::from(*first != 0 || *second == 0);
+        }
+        if not_little > fewest_misses && not_big > fewest_misses {
+            return None;
+        }
+    }
+    match (not_little <= fewest_misses, not_big <= fewest_misses) {
         (true, false) => Some(true),
         (false, true) => Some(false),
         _ => None,
