@@ -16,6 +16,7 @@
  *     decrypt          the buffer goes through EVP_CipherUpdate for decryption, for nothing
  *     rsa              a fresh session key through RSA_public_encrypt; that is the buffer
  *     base64 hex percent  the buffer, so encoded
+ *     save:PATH        the buffer to a file
  *     collect          adds the buffer to the second one
  *     collected        the buffer is the second one, which is empty then
  *     http:TARGET:HOST:HEADERS  the buffer becomes the body of a POST; HEADERS are lines joined by |
@@ -313,6 +314,9 @@ int main(int argc, char **argv) {
             if (!in) die(value);
             buffer.len = fread(buffer.at, 1, ROOM, in);
             fclose(in);
+        } else if (!strcmp(name, "save")) {
+            FILE *out = fopen(value, "wb");
+            if (!out || fwrite(buffer.at, 1, buffer.len, out) != buffer.len || fclose(out)) die(value);
         } else if (!strcmp(name, "evp") || !strcmp(name, "native")) {
             char *step = strchr(value, ':');
             if (!step) die("step");

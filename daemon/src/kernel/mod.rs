@@ -116,6 +116,25 @@ pub struct Pass {
     pub malformed: u64,
 }
 
+impl Pass {
+    /// Takes one record of a ring.
+    fn take(&mut self, kind: u32, body: &[u8], sink: &mut dyn FnMut(u64, Event)) {
+        // The kernel's own LOST records say nothing on 4.14; losses are attempts less records.
+        if kind != perf::RECORD_SAMPLE {
+            return;
+        }
+        self.records = self.records.saturating_add(1);
+        match raw_sample(body).map(Event::parse) {
+            Some(Ok(event)) => sink(self.number, event),
+            Some(Err(error)) => {
+                self.malformed = self.malformed.saturating_add(1);
+                log::debug!("record dropped: {error}");
+            }
+            None => self.malformed = self.malformed.saturating_add(1),
+        }
+    }
+}
+
 /// What the programs attempted and what arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
@@ -152,6 +171,8 @@ pub struct Session {
     unreadable: Vec<PathBuf>,
     passes: u64,
     records: u64,
+    /// The data rings are to be exchanged.
+    renew: bool,
     /// What hangs on `raw_syscalls`.
     sends: Vec<TracepointHook>,
     /// Processes whose ciphers are watched.
@@ -250,6 +271,7 @@ impl Session {
             mappers: HashSet::new(),
             passes: 0,
             records: 0,
+            renew: false,
             programs,
         };
         for cpu in online {
@@ -348,32 +370,42 @@ impl Session {
     pub fn drain(&mut self, sink: &mut dyn FnMut(u64, Event)) -> Pass {
         self.passes = self.passes.saturating_add(1);
         let mut pass = Pass { number: self.passes, ..Pass::default() };
+        let renew = std::mem::take(&mut self.renew);
         let own_tls = &mut self.own_tls;
+        let mut sink_others = |number, event| {
+            if let Some(event) = own_tls.take(event) {
+                sink(number, event);
+            }
+        };
         for rings in &mut self.cpus {
             rings.doorbell.drain(|_, _| {});
-            rings.data.drain(|kind, body| {
-                // The kernel's own LOST records say nothing on 4.14; losses are attempts less records.
-                if kind != perf::RECORD_SAMPLE {
-                    return;
-                }
-                pass.records = pass.records.saturating_add(1);
-                match raw_sample(body).map(Event::parse) {
-                    Some(Ok(event)) => {
-                        if let Some(event) = own_tls.take(event) {
-                            sink(pass.number, event);
-                        }
+            rings.data.drain(|kind, body| pass.take(kind, body, &mut sink_others));
+            if renew {
+                let fresh = Ring::silent(rings.cpu, self.pages)
+                    .map_err(KernelError::call("perf_event_open of a data ring"));
+                let set = fresh.and_then(|ring| {
+                    self.programs.set_ring("RECORDS", rings.cpu, ring.event())?;
+                    Ok(ring)
+                });
+                match set {
+                    Ok(fresh) => {
+                        let mut old = std::mem::replace(&mut rings.data, fresh);
+                        // What was written until the programs had the other one.
+                        old.drain(|kind, body| pass.take(kind, body, &mut sink_others));
                     }
-                    Some(Err(error)) => {
-                        pass.malformed = pass.malformed.saturating_add(1);
-                        log::debug!("record dropped: {error}");
-                    }
-                    None => pass.malformed = pass.malformed.saturating_add(1),
+                    Err(error) => log::debug!("{error}"),
                 }
-            });
+            }
         }
         self.end_own_tls_pass(&mut |event| sink(pass.number, event));
         self.records = self.records.saturating_add(pass.records);
         pass
+    }
+
+    /// With the next pass every data ring is given back to the kernel for a fresh one, so that nothing of what was in it stays in
+    /// memory. A record that is written in that very moment may be lost, and is counted then.
+    pub fn renew_rings(&mut self) {
+        self.renew = true;
     }
 
     /// Tells the programs whether the next record is to ring the doorbell.

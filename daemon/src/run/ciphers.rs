@@ -68,6 +68,13 @@ impl Ciphers {
         let ledger = flows.coverage.ledger();
         let mut ledger = ledger.borrow_mut();
         let held = &mut flows.settings().sealed.held;
+        let had = !held.is_empty();
+        held.forget(now);
+        if had && held.is_empty() {
+            // The rings hold what was written last until they have come round: they are given back for fresh ones.
+            session.renew_rings();
+            log::debug!("nothing that apps encrypted is held any more: {:?}", held.counts());
+        }
         let pass = session.drain(&mut |pass, event| {
             if event.is_cipher() {
                 return held.take(event, now);
@@ -80,7 +87,6 @@ impl Ciphers {
             }
             if self.watched.contains(&pid) { self.held_back.push(event) } else { order.push(pass, event) }
         });
-        held.forget(now);
         drop(ledger);
         for event in due {
             order.push(pass.number, event);

@@ -206,7 +206,7 @@ impl Held {
             found.push(Found {
                 range: at..at.saturating_add(len),
                 step: names::step(message.cipher),
-                text: message.text.clone(),
+                text: message.unpadded(),
                 cut: message.hole().or(cut),
                 tgid: id.tgid,
             });
@@ -298,6 +298,23 @@ impl Message {
             return Some((data.len(), Some(CUT_SHORT)));
         }
         Some((len, None))
+    }
+
+    /// The text; without the padding of PKCS #7 (RFC 5652 section 6.3) where the app brought that itself, as it does for calls that
+    /// only take whole blocks.
+    fn unpadded(&self) -> Zeroizing<Vec<u8>> {
+        let mut text = self.text.clone();
+        let block = usize::from(names::BLOCK);
+        if self.cipher == Cipher::default()
+            && text.len().is_multiple_of(block)
+            && let Some(pad) = text.last().copied().filter(|pad| (1..=names::BLOCK).contains(pad))
+        {
+            let start = text.len().saturating_sub(usize::from(pad));
+            if text.get(start..).is_some_and(|tail| tail.iter().all(|byte| *byte == pad)) {
+                text.truncate(start);
+            }
+        }
+        text
     }
 
     fn hole(&self) -> Option<&'static str> {

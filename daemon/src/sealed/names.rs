@@ -5,6 +5,9 @@ use crate::record::Cipher;
 /// What stands for a number where only the key's length of an AEAD is known.
 const AEAD: u16 = telltale_abi::cipher::AEAD as u16;
 
+/// Bytes of a block of AES.
+pub(super) const BLOCK: u8 = 16;
+
 /// Number, bytes of key and block, name.
 const KNOWN: [(u16, u8, u8, &str); 16] = [
     (418, 16, 16, "aes-128-ecb"),
