@@ -39,6 +39,8 @@ struct Part {
 
 /// The integration test that has a part of its own.
 const PAGE_TEST: &str = "page";
+/// Those of programs that carry their own TLS, which have to be fetched: `daemon/tests/browsers*.rs`.
+const BROWSER_TESTS: &str = "browsers";
 
 /// Every part, cheapest first, so that what breaks often is known soon.
 const PARTS: &[Part] = &[
@@ -85,6 +87,14 @@ const PARTS: &[Part] = &[
         needs: &[Need::Host, Need::Ebpf, Need::Clients, Need::Live],
         live: true,
         run: live,
+    },
+    // Chromium and the Python packages are not everywhere to be had: here a skip is no failure.
+    Part {
+        name: "browsers",
+        about: "programs that carry their own TLS",
+        needs: &[Need::Host, Need::Ebpf, Need::Clients],
+        live: false,
+        run: browsers,
     },
     Part {
         name: "vm",
@@ -241,7 +251,8 @@ fn unit(context: &Context) -> Result<Tally> {
     compile::ebpf(context)?;
     let (_, others) = integration_tests(context);
     let mut run = context.cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
-    for name in others.into_iter().filter(|name| name != PAGE_TEST) {
+    let elsewhere = |name: &String| name == PAGE_TEST || name.starts_with(BROWSER_TESTS);
+    for name in others.into_iter().filter(|name| !elsewhere(name)) {
         run = run.args(["--test", &name]);
     }
     cargo_test(run)
@@ -260,6 +271,23 @@ fn page(context: &Context) -> Result<Tally> {
         "--test",
         PAGE_TEST,
     ]))
+}
+
+fn browsers(context: &Context) -> Result<Tally> {
+    if let Err(reason) = setup::live_kernel() {
+        say::note(&format!("skipped: browsers: {reason}"));
+        return Ok(Tally { skipped: 1, ..Tally::default() });
+    }
+    if let Err(reason) = setup::ensure(context, &[Need::Page]) {
+        say::note(&reason.to_string());
+    }
+    compile::ebpf(context)?;
+    let (_, others) = integration_tests(context);
+    let mut run = context.cargo().args(["test", "--package", "telltale", "--no-fail-fast"]);
+    for name in others.into_iter().filter(|name| name.starts_with(BROWSER_TESTS)) {
+        run = run.args(["--test", &name]);
+    }
+    cargo_test(run)
 }
 
 fn live(context: &Context) -> Result<Tally> {

@@ -45,9 +45,11 @@ pub(super) struct OwnTls {
     known: HashSet<Identity>,
     candidates: Vec<Candidate>,
     not_hooked: Vec<NotHooked>,
+    /// What was let alone after a trial.
+    refused: HashSet<Identity>,
     /// Of calls already traced: which candidate, by process and address.
     sites: HashMap<(u32, u64), Option<Identity>>,
-    /// Connections of candidates.
+    /// Connections of candidates and of refused ones.
     connections: HashMap<ConnectionId, Identity>,
     /// Records of TLS libraries in this pass: a call's own record may lie in a ring that is read later.
     pass: Vec<Event>,
@@ -87,14 +89,13 @@ impl OwnTls {
         match &event.body {
             Body::TlsCall { at, buffer, len } => {
                 let (at, buffer, len) = (*at, *buffer, *len);
-                if let Some(identity) = self.site(event.connection.tgid, at) {
-                    if self.connections.len() >= REMEMBERED {
-                        self.connections.clear();
-                    }
-                    self.connections.insert(event.connection, identity);
-                    if let Some(candidate) = self.candidates.iter_mut().find(|one| one.identity == identity) {
-                        candidate.trial.called(&event, buffer, len);
-                    }
+                let identity = self.site(event.connection.tgid, at)?;
+                if self.connections.len() >= REMEMBERED {
+                    self.connections.clear();
+                }
+                self.connections.insert(event.connection, identity);
+                if let Some(candidate) = self.candidate(event.connection) {
+                    candidate.trial.called(&event, buffer, len);
                 }
                 None
             }
@@ -103,6 +104,10 @@ impl OwnTls {
                 if let Some(candidate) = self.candidate(event.connection) {
                     candidate.trial.sent(&event, head, sent);
                 }
+                None
+            }
+            // What a refused one still left in the rings.
+            _ if self.connections.get(&event.connection).is_some_and(|one| self.refused.contains(one)) => {
                 None
             }
             _ if !self.tries() => Some(event),
@@ -172,7 +177,7 @@ impl OwnTls {
         self.candidates.iter().find(is_it).map(|one| one.identity)
     }
 
-    /// What is over with a trial.
+    /// It is proven: its connections are as any other.
     fn forget(&mut self, identity: Identity) {
         self.sites.retain(|_, known| *known != Some(identity));
         self.connections.retain(|_, known| *known != identity);
@@ -401,10 +406,15 @@ impl Session {
             let candidate = self.own_tls.candidates.swap_remove(index);
             match finding {
                 Finding::Open => self.own_tls.candidates.push(candidate),
-                Finding::Proven => self.keep(candidate, sink),
-                Finding::Refused(why) => self.let_alone(candidate, &why),
+                Finding::Proven => {
+                    self.own_tls.forget(identity);
+                    self.keep(candidate, sink);
+                }
+                Finding::Refused(why) => {
+                    self.own_tls.refused.insert(identity);
+                    self.let_alone(candidate, &why);
+                }
             }
-            self.own_tls.forget(identity);
         }
     }
 
