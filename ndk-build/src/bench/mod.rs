@@ -79,6 +79,7 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
             say::note(&text);
             vec![Row::not_run(bench.name, text.lines().next().unwrap_or_default())]
         });
+        rows.iter().for_each(|row| say::note(&row.line()));
         parts.push(Part { name: bench.name, about: bench.about, rows });
         section.end("measured");
     }

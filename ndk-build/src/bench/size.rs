@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::setup::{self, Need};
-use crate::{android, say, zip};
+use crate::{android, place_data, say, zip};
 
 use super::bed::Bed;
 use super::stats::Spread;
@@ -44,10 +44,17 @@ fn sizes(bed: &Bed<'_>) -> Result<Vec<Row>> {
     }
     setup::ensure(bed.context, &[Need::Ebpf, Need::Android])?;
     let binary = android::build(bed.context)?;
+    let addresses = place_data::make(bed.context)?;
     let module = zip::build(bed.context, &binary, None)?;
     Ok(vec![
         Row::exact(format!("`{}` binary", android::TARGET), "MiB", mib(&binary)?).budget(Budget::AtMost(4.0)),
-        Row::exact("the module's zip", "MiB", mib(&module)?).budget(Budget::AtMost(10.0)),
+        Row::exact("the module's zip", "MiB", mib(&module)?).budget(Budget::AtMost(10.0)).note(
+            if addresses.is_some() {
+                "with the address data"
+            } else {
+                "without the address data, which could not be fetched"
+            },
+        ),
     ])
 }
 

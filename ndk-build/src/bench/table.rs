@@ -95,6 +95,14 @@ impl Row {
         }
     }
 
+    /// In one line, for who waits for the table.
+    pub fn line(&self) -> String {
+        let parts = [&self.what, &self.figure_text(), self.verdict().word(), &self.note];
+        let parts: Vec<&str> =
+            parts.into_iter().map(|part| part.as_ref()).filter(|part: &&str| !part.is_empty()).collect();
+        parts.join("; ")
+    }
+
     fn figure_text(&self) -> String {
         self.figure.map_or_else(String::new, |figure| with_unit(figure.median, self.unit))
     }
