@@ -522,18 +522,6 @@ impl Session {
         Ok(())
     }
 
-    /// Exchanges the rings for such as a machine has that may have so many CPUs. What is in the old ones is gone.
-    ///
-    /// # Errors
-    /// A ring cannot be opened.
-    pub fn take_rings_for(&mut self, cpus: usize) -> Result<(), KernelError> {
-        self.pages = ring_pages(None, cpus);
-        for rings in std::mem::take(&mut self.cpus) {
-            self.open_rings(rings.cpu)?;
-        }
-        Ok(())
-    }
-
     /// A library given by name: whatever is wrong with it is an error.
     fn hook_named(&mut self, path: &PathBuf) -> Result<(), KernelError> {
         let refuse = |reason: &str| KernelError::Library { path: path.clone(), reason: reason.to_owned() };
