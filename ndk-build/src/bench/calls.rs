@@ -1,6 +1,7 @@
 //! What a system call costs more that is no socket send, and one that is.
 
 use crate::error::Result;
+use crate::run::Run;
 
 use super::bed::Bed;
 use super::helper::Helper;
@@ -19,11 +20,24 @@ const CALLS: [(&str, &str, bool); 6] = [
 /// The most a call that is no send may cost more, in empty programs on the same tracepoints.
 const MOST: f64 = 1.5;
 
+/// Nothing on the tracepoints, empty programs on `raw_syscalls`, Telltale there, Telltale on `syscalls:*`.
+const NONE: usize = 0;
+const EMPTY: usize = 1;
+const RAW: usize = 2;
+const BY_NAME: usize = 3;
+
 pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
-    let mut turns: [Vec<Turn>; CALLS.len()] = Default::default();
+    let ways: &[(usize, &str)] = if knows_by_name(bed) {
+        &[(RAW, "raw_syscalls"), (BY_NAME, "syscalls:*")]
+    } else {
+        &[(RAW, "raw_syscalls")]
+    };
+    let variants = RAW + ways.len();
+    // By call, then by repetition, then by variant.
+    let mut turns: [Vec<[f64; 4]>; CALLS.len()] = Default::default();
     for turn in 0..bed.pick(15, 5) {
-        let mut times = [[f64::NAN; 3]; CALLS.len()];
-        for variant in rotation(turn, 3) {
+        let mut times = [[f64::NAN; 4]; CALLS.len()];
+        for variant in rotation(turn, variants) {
             let spent = under(bed, variant)?;
             for (place, ns) in times.iter_mut().zip(spent) {
                 if let Some(place) = place.get_mut(variant) {
@@ -31,20 +45,39 @@ pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
                 }
             }
         }
-        for (turns, [none, empty, telltale]) in turns.iter_mut().zip(times) {
-            turns.push(Turn { none, empty, telltale });
-        }
+        turns.iter_mut().zip(times).for_each(|(turns, times)| turns.push(times));
     }
-    Ok(CALLS.iter().zip(&turns).map(|((_, what, sends), turns)| row(what, *sends, turns)).collect())
+    let rows = ways.iter().flat_map(|(variant, way)| {
+        CALLS.iter().zip(&turns).map(move |((_, what, sends), turns)| {
+            let of = |times: &[f64; 4], variant: usize| times.get(variant).copied().unwrap_or(f64::NAN);
+            let turns: Vec<Turn> = turns
+                .iter()
+                .map(|times| Turn {
+                    none: of(times, NONE),
+                    empty: of(times, EMPTY),
+                    telltale: of(times, *variant),
+                })
+                .collect();
+            row(&format!("{what}, {way}"), *sends, &turns)
+        })
+    });
+    Ok(rows.collect())
 }
 
-/// Times the calls with nothing on the tracepoints (0), empty programs (1), Telltale (2).
+/// Whether this daemon can watch sends by the names of their calls.
+fn knows_by_name(bed: &Bed<'_>) -> bool {
+    Run::new(bed.context.telltale()).args(["run", "--sends", "syscalls", "--help"]).output().is_ok()
+}
+
+/// Times the calls with one variant.
 fn under(bed: &Bed<'_>, variant: usize) -> Result<Vec<f64>> {
+    // The loopback counts, or the sends would be left out as what stays on this machine.
+    let telltale = |way| bed.telltale(&bed.library(), &["--sends", way, "--loopback"]);
     let hooks = match variant {
-        0 => None,
-        1 => Some(bed.meter(&["empty-calls"])?),
-        // The loopback counts, or the sends would be left out as what stays on this machine.
-        _ => Some(bed.telltale(&bed.library(), &["--sends", "raw", "--loopback"])?),
+        NONE => None,
+        EMPTY => Some(bed.meter(&["empty-calls"])?),
+        RAW => Some(telltale("raw")?),
+        _ => Some(telltale("syscalls")?),
     };
     let mut caller = bed.caller()?;
     caller.number("call getpid 50", "ns")?;
@@ -62,8 +95,8 @@ fn row(what: &str, sends: bool, turns: &[Turn]) -> Row {
     let none = median_of(turns, |turn| turn.none);
     let empty = median_of(turns, |turn| turn.empty - turn.none);
     let telltale = median_of(turns, |turn| turn.telltale - turn.none);
-    let row = Row::new(format!("{what}, raw_syscalls"), "× empty programs", ratios(turns)).note(format!(
-        "{} ns without programs, empty +{} ns, Telltale +{} ns",
+    let row = Row::new(what, "× empty programs", ratios(turns)).note(format!(
+        "{} ns without programs, empty ones on raw_syscalls +{} ns, Telltale +{} ns",
         number(none),
         number(empty),
         number(telltale)

@@ -97,9 +97,9 @@ impl Row {
 
     /// In one line, for who waits for the table.
     pub fn line(&self) -> String {
-        let parts = [&self.what, &self.figure_text(), self.verdict().word(), &self.note];
-        let parts: Vec<&str> =
-            parts.into_iter().map(|part| part.as_ref()).filter(|part: &&str| !part.is_empty()).collect();
+        let figure = self.figure_text();
+        let parts = [self.what.as_str(), &figure, self.verdict().word(), &self.note];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join("; ")
     }
 
