@@ -6,6 +6,7 @@
  *   file PATH              what SSL_write is given from now on, instead of zeros
  *   write SIZE GROUPS      SSL_write of SIZE bytes (0: the whole file), GROUPS times 8 calls
  *   paused SIZE CALLS US   the same, each call by itself after a pause of US microseconds
+ *   cipher SIZE GROUPS     EVP_CipherUpdate of SIZE bytes (AES-128-CBC), GROUPS times 8 calls
  *   stream SIZE MS RATE    as many as can be in MS milliseconds; at most RATE a second, 0 for no limit
  *   connections COUNT RATE LIBRARY  a host name, one write of the file and the end, COUNT times, at most RATE a second,
  *                          through a library that only has the functions' names
@@ -114,6 +115,23 @@ static void time_paused(size_t size, long calls, long pause_us) {
         discard();
     }
     answer_median(spent, calls, 1);
+}
+
+static void time_ciphers(size_t size, long groups) {
+    static const unsigned char key[16] = {1}, vector[16] = {2};
+    static unsigned char out[LARGEST + 16];
+    int made;
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    if (!context || !EVP_CipherInit_ex(context, EVP_aes_128_cbc(), NULL, key, vector, 1)) die("cipher");
+    double *spent = room_for(groups);
+    for (long group = 0; group < groups; group++) {
+        double before = now();
+        for (int i = 0; i < GROUP; i++)
+            if (!EVP_CipherUpdate(context, out, &made, bytes, (int)size)) die("EVP_CipherUpdate");
+        spent[group] = now() - before;
+    }
+    answer_median(spent, groups, GROUP);
+    EVP_CIPHER_CTX_free(context);
 }
 
 static void stream(size_t size, long ms, long rate) {
@@ -240,6 +258,8 @@ int main(void) {
             printf("size=%zu\n", file_size);
         } else if (sscanf(line, "connections %ld %ld %n", &a, &b, &at) == 2 && at && b > 0) {
             open_connections(a, b, line + at);
+        } else if (sscanf(line, "cipher %ld %ld", &a, &b) == 2 && a > 0 && a <= LARGEST) {
+            time_ciphers((size_t)a, b);
         } else if (sscanf(line, "call %31s %ld", name, &a) == 2) {
             time_calls(name, a);
         } else if (sscanf(line, "%31s %ld %ld %ld", name, &a, &b, &c) >= 3 && a >= 0 && a <= LARGEST) {

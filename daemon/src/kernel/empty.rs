@@ -31,14 +31,17 @@ pub struct EmptyHooks {
 }
 
 impl EmptyHooks {
-    /// On the entry and the return of `SSL_write` in `library`, as Telltale hangs its programs there.
+    /// On the entry and the return of a function that `library` exports, as Telltale hangs its programs there.
     ///
     /// # Errors
-    /// Not root, no such way to uprobes, or a library without `SSL_write`.
-    pub fn on_ssl_write(library: &Path, attach: AttachPath) -> Result<EmptyHooks, KernelError> {
+    /// Not root, no such way to uprobes, or a library without this function.
+    pub fn on_function(
+        library: &Path,
+        name: &'static str,
+        attach: AttachPath,
+    ) -> Result<EmptyHooks, KernelError> {
         let refuse = |reason: String| KernelError::Library { path: library.to_owned(), reason };
         let file = File::open(library).map_err(|error| refuse(error.to_string()))?;
-        let name = "SSL_write";
         let part = Part::whole(&file).map_err(KernelError::file("stat", library))?;
         let Functions::At(found) = symbols::find(&file, part, name, &[name]) else {
             return Err(refuse("it is no 64-bit ELF file".to_owned()));

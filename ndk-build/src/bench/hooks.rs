@@ -148,7 +148,7 @@ fn rows_of(way: &str, turns: &[[Times; 3]]) -> Vec<Row> {
     awake.chain(asleep).collect()
 }
 
-fn row_of(what: &str, turns: &[Turn]) -> Row {
+pub(super) fn row_of(what: &str, turns: &[Turn]) -> Row {
     let none = median_of(turns, |turn| turn.none);
     let empty = median_of(turns, |turn| turn.empty - turn.none);
     let telltale = median_of(turns, |turn| turn.telltale - turn.none);

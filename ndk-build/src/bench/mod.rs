@@ -6,6 +6,7 @@
 
 pub mod bed;
 mod calls;
+mod ciphers;
 mod decode;
 pub mod helper;
 mod hooks;
@@ -37,6 +38,7 @@ struct Bench {
 /// Every bench, in the order of the table.
 const BENCHES: &[Bench] = &[
     Bench { name: "hooks", about: "What an SSL_write costs more", run: hooks::run },
+    Bench { name: "ciphers", about: "What a cipher call of a chosen app costs more", run: ciphers::run },
     Bench { name: "calls", about: "What a system call costs more", run: calls::run },
     Bench { name: "loss", about: "TLS writes at the full speed of one core", run: loss::run },
     Bench { name: "decode", about: "Decoding and detecting", run: decode::run },
