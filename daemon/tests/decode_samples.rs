@@ -142,6 +142,46 @@ fn secrets_appear_nowhere() {
     }
 }
 
+/// The samples as one HAR file, as an intercepting proxy saves them.
+#[test]
+fn a_har_file_says_what_its_requests_say() {
+    let names = ["01_visited_url", "19_onetrack_open", "22_imsi_clear"];
+    let mut entries = Vec::new();
+    for name in names {
+        let text = fs::read_to_string(common::folder().join(format!("{name}.json"))).unwrap();
+        let request = serde_json::from_str::<Value>(&text).unwrap()["request"].clone();
+        let headers: Vec<Value> = request["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| serde_json::json!({"name": name, "value": value}))
+            .collect();
+        let scheme = if name == "22_imsi_clear" { "http" } else { "https" };
+        let url =
+            format!("{scheme}://{}{}", request["host"].as_str().unwrap(), request["path"].as_str().unwrap());
+        entries.push(
+            serde_json::json!({"request": {"method": request["method"], "url": url, "headers": headers,
+            "postData": {"text": request["body"]}}}),
+        );
+    }
+    let har = serde_json::json!({"log": {"version": "1.2", "entries": entries}}).to_string();
+    let truth = common::truth_file();
+    let found =
+        findings(&telltale(&["decode", "--json", "--truth", truth.to_str().unwrap(), "-"], har.as_bytes()));
+    for name in names {
+        let sample = Sample::named(name);
+        for wanted in sample.expect["findings"].as_array().unwrap() {
+            let same = |finding: &&Value| {
+                finding["kind"] == wanted["kind"]
+                    && finding["value"] == wanted["value"]
+                    && finding["host"] == sample.host.as_str()
+            };
+            let met = found.iter().find(same).unwrap_or_else(|| panic!("{name}: missing {wanted}"));
+            assert_eq!(met["crypt"], if sample.plain { "none" } else { "tls" }, "{met}");
+        }
+    }
+}
+
 struct Decoder(Pipeline);
 
 impl Decoder {

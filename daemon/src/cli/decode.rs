@@ -1,4 +1,4 @@
-//! `telltale decode`: the pipeline on the bytes a client sent on one connection. No kernel, no root.
+//! `telltale decode`: the pipeline on the bytes a client sent on one connection, or on the requests of a HAR file. No kernel, no root.
 
 use std::{
     fs::File,
@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::DecodeOptions;
+use super::{DecodeOptions, har};
 use crate::{
     alert::{
         Alert, Policy,
@@ -24,6 +24,9 @@ use crate::{
 
 /// Bytes read at once.
 const PIECE: usize = 64 * 1024;
+
+/// The most read of a HAR file, which must be in memory as a whole.
+const LARGEST_HAR: u64 = 256 << 20;
 
 /// Why nothing could be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -85,40 +88,77 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
     }
     let mut pipeline = Pipeline::new(settings);
 
-    let app = options.app.as_deref().unwrap_or("unknown");
-    let mut flow =
-        Flow::new(AppTable::new().named(app, NO_UID), if options.plain { Crypt::None } else { Crypt::Tls });
-    if let Some(host) = &options.host {
-        (flow.host, flow.host_from) = (Some(host.to_ascii_lowercase()), "given".to_owned());
-    }
-    if options.app.is_some() {
-        flow.attr = "app:given".to_owned();
-    }
-    let id = pipeline.open(flow);
     let mut input: Box<dyn Read> = match &options.file {
         Some(file) => Box::new(File::open(file).map_err(|error| Error::Read { file: file.clone(), error })?),
         None => Box::new(io::stdin().lock()),
     };
+    let unreadable = |error| {
+        let file = options.file.clone().unwrap_or_else(|| PathBuf::from("standard input"));
+        Error::Read { file, error }
+    };
     let mut sink: Box<dyn Sink + '_> = if options.json { Box::new(Json(out)) } else { Box::new(Lines(out)) };
-    let mut piece = vec![0; PIECE];
     let mut write =
         |alerts: Vec<Alert>| alerts.iter().try_for_each(|alert| sink.alert(alert)).map_err(Error::Write);
-    loop {
-        let name = || options.file.clone().unwrap_or_else(|| PathBuf::from("standard input"));
-        match input.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => {
-                write(pipeline.push(id, Chunk::Bytes(piece.get(..length).unwrap_or_default()), now_ms()))?
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::Read { file: name(), error }),
+    let mut piece = vec![0; PIECE];
+    let mut length = read_some(&mut input, &mut piece).map_err(unreadable)?;
+    let first = piece.get(..length).unwrap_or_default();
+    let saved = if har::may_begin(first) {
+        let mut whole = first.to_vec();
+        input.take(LARGEST_HAR).read_to_end(&mut whole).map_err(unreadable)?;
+        input = Box::new(io::empty());
+        let requests = har::requests(&whole);
+        if requests.is_none() {
+            input = Box::new(io::Cursor::new(whole));
+            length = read_some(&mut input, &mut piece).map_err(unreadable)?;
         }
+        requests
+    } else {
+        None
+    };
+    if let Some(requests) = saved {
+        for request in requests {
+            let id = pipeline.open(flow(options, request.host, request.plain));
+            write(pipeline.push(id, Chunk::Bytes(&request.bytes), now_ms()))?;
+            write(pipeline.close(id, now_ms()))?;
+        }
+    } else {
+        let id = pipeline.open(flow(options, None, false));
+        while length > 0 {
+            write(pipeline.push(id, Chunk::Bytes(piece.get(..length).unwrap_or_default()), now_ms()))?;
+            length = read_some(&mut input, &mut piece).map_err(unreadable)?;
+        }
+        write(pipeline.close(id, now_ms()))?;
     }
-    write(pipeline.close(id, now_ms()))?;
     if let (Some(folder), Some(tokens)) = (&options.store, &pipeline.settings().memory) {
         store::keep_tokens(folder, tokens)?;
     }
     Ok(())
+}
+
+/// A connection as the options describe it, or as a saved request's address does.
+fn flow(options: &DecodeOptions, host: Option<String>, plain: bool) -> Flow {
+    let app = options.app.as_deref().unwrap_or("unknown");
+    let crypt = if options.plain || plain { Crypt::None } else { Crypt::Tls };
+    let mut flow = Flow::new(AppTable::new().named(app, NO_UID), crypt);
+    if let Some(host) = &options.host {
+        (flow.host, flow.host_from) = (Some(host.to_ascii_lowercase()), "given".to_owned());
+    } else if host.is_some() {
+        (flow.host, flow.host_from) = (host, "request".to_owned());
+    }
+    if options.app.is_some() {
+        flow.attr = "app:given".to_owned();
+    }
+    flow
+}
+
+/// Some bytes, none at the end.
+fn read_some(input: &mut dyn Read, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match input.read(piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 fn read(file: &Path) -> Result<String, Error> {

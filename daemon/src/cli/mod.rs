@@ -4,6 +4,7 @@
 pub mod decode;
 pub mod doctor;
 pub mod evidence;
+mod har;
 pub mod mute;
 pub mod status;
 pub mod trial;
@@ -38,7 +39,7 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --loopback    count what is sent to this machine itself
 
 telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [--host HOST] [--store DIR] FILE|-
-    The same on the bytes a client sent on one connection: no kernel, no root.
+    The same on the bytes a client sent on one connection, or on a HAR file's requests: no kernel, no root.
     --plain       the bytes went unencrypted (otherwise: through TLS)
     --explain     how each message was taken apart, layer by layer, and why
 
