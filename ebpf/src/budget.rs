@@ -4,14 +4,14 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use telltale_abi::{Bucket, Rate, SPARED, TICK_SHIFT};
+use telltale_abi::{Bucket, Rate, SEND_BUDGET, SPARED, TICK_SHIFT};
 
 use crate::BUDGET;
 
 /// Whether a send of `total` bytes may be taken on a connection that has sent `sent` before; if so they are paid for.
 ///
-/// A send is taken whole or not at all: the last one may overdraw, by no more than the bytes taken of one send. Two CPUs
-/// may pay from the common bucket at once and one of the payments be forgotten: it is a budget, not an account.
+/// A send is taken whole or not at all, and costs no more than is taken of one. Two CPUs may pay from the common bucket at
+/// once and one of the payments be forgotten: it is a budget, not an account.
 #[inline(always)]
 pub(crate) fn allows(bucket: *mut Bucket, sent: u64, total: u64) -> bool {
     let Some(budget) = BUDGET.get_ptr_mut(0) else { return true };
@@ -20,18 +20,19 @@ pub(crate) fn allows(bucket: *mut Bucket, sent: u64, total: u64) -> bool {
     // SAFETY: a map value that lives as long as the program runs.
     let (own, all, common) =
         unsafe { (&raw const (*budget).connection, &raw const (*budget).machine, &raw mut (*budget).bucket) };
+    let cost = if total > SEND_BUDGET as u64 { SEND_BUDGET as u64 } else { total };
     let left = fill(bucket, own, now);
-    if left == 0 {
+    if left < cost {
         return false;
     }
     if sent >= SPARED {
         let left = fill(common, all, now);
-        if left == 0 {
+        if left < cost {
             return false;
         }
-        pay(common, left, total);
+        pay(common, left - cost);
     }
-    pay(bucket, left, total);
+    pay(bucket, left - cost);
     true
 }
 
@@ -66,9 +67,9 @@ fn fill(bucket: *mut Bucket, rate: *const Rate, now: u64) -> u64 {
     left
 }
 
-/// Takes out what a send costs.
+/// Leaves this much in it.
 #[inline(always)]
-fn pay(bucket: *mut Bucket, left: u64, total: u64) {
+fn pay(bucket: *mut Bucket, left: u64) {
     // SAFETY: a map value that lives as long as the program runs.
-    unsafe { write_volatile(&raw mut (*bucket).left, if left > total { left - total } else { 0 }) };
+    unsafe { write_volatile(&raw mut (*bucket).left, left) };
 }

@@ -236,7 +236,9 @@ pub(crate) fn returned(context: &TracePointContext) -> Option<()> {
         encrypted(context, thread, in_flight, state, bytes);
     }
     let wanted = state.class != class::ASKED && state.sent < state.limit && !opaque_call;
-    if !wanted || !budget::allows(&mut state.bucket, state.sent, bytes) {
+    // How long the messages of a `sendmmsg` are is not known yet: about a packet each.
+    let cost = if call == SENDMMSG { (result as u64) << 10 } else { bytes };
+    if !wanted || !budget::allows(&mut state.bucket, state.sent, cost) {
         state.sent += bytes;
         state.skipped += bytes;
         if call == SENDMMSG {
@@ -339,8 +341,8 @@ fn encrypted(
     unsafe { *writer.bytes().cast::<u64>() = head };
     writer.submit(context, &Piece { len: 8, offset: 0, sequence: state.sequence, flags: flag::LAST });
     state.sequence += 1;
-    state.sent += bytes;
-    state.skipped += bytes - 8;
+    // The caller counts the send, as one that is not taken; these bytes were.
+    state.skipped = state.skipped.wrapping_sub(8);
     writer.finish(context);
     None
 }

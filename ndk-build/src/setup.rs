@@ -190,6 +190,30 @@ const ROWS: &[Row] = &[
         proof: Proof::Program("chromium"),
     },
     Row {
+        package: "python3",
+        why: "clients of live tests",
+        needs: &[Need::Live],
+        proof: Proof::File("/usr/bin/python3"),
+    },
+    Row {
+        package: "iproute2",
+        why: "network namespaces for live tests",
+        needs: &[Need::Live],
+        proof: Proof::Program("ip"),
+    },
+    Row {
+        package: "nftables",
+        why: "counts what leaves, to compare with",
+        needs: &[Need::Live],
+        proof: Proof::Program("nft"),
+    },
+    Row {
+        package: "openssl",
+        why: "a certificate for a test server",
+        needs: &[Need::Live],
+        proof: Proof::Program("openssl"),
+    },
+    Row {
         package: "bpftrace",
         why: "what one would write by hand instead, to compare with",
         needs: &[Need::Bench],

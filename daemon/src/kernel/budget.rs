@@ -1,12 +1,12 @@
 //! How much of what apps send is taken into the rings: in the owner's units here, in the programs' units there.
 #![forbid(unsafe_code)]
 
-use telltale_abi::{Bucket, Budget as Rates, Rate, SPARED, TICK_SHIFT};
+use telltale_abi::{Bucket, Budget as Rates, Rate, SEND_BUDGET, SPARED, TICK_SHIFT};
 
 /// Bounds on what is taken. What is over them is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes of one connection that are taken at once, at least 64 KiB.
+    /// Bytes of one connection that are taken at once, at least 128 KiB: what is taken of one send.
     pub burst: u64,
     /// Bytes of one connection in a second after that.
     pub per_second: u64,
@@ -30,10 +30,11 @@ impl Budget {
         if self.total_per_second == 0 {
             return Rates::default();
         }
-        // The first bytes are promised: a bucket must hold them.
-        let connection = Rate { burst: self.burst.max(SPARED), per_tick: per_tick(self.per_second) };
+        // What costs more than a bucket holds would never be taken.
+        let least = SPARED.max(SEND_BUDGET as u64);
+        let connection = Rate { burst: self.burst.max(least), per_tick: per_tick(self.per_second) };
         let machine = Rate {
-            burst: self.total_per_second.saturating_mul(Self::COMMON_BURST_SECONDS).max(SPARED),
+            burst: self.total_per_second.saturating_mul(Self::COMMON_BURST_SECONDS).max(least),
             per_tick: per_tick(self.total_per_second),
         };
         Rates { connection, machine, bucket: Bucket::default() }
@@ -59,7 +60,7 @@ mod tests {
         assert_eq!(rates.connection.per_tick, 275);
         assert_eq!(rates.machine, Rate { burst: 4 << 20, per_tick: 2200 });
         let least = Budget { burst: 0, per_second: 1, total_per_second: 1 }.rates();
-        assert_eq!(least.connection, Rate { burst: SPARED, per_tick: 1 });
+        assert_eq!(least.connection, Rate { burst: SEND_BUDGET as u64, per_tick: 1 });
         assert_eq!(Budget { total_per_second: 0, ..Budget::default() }.rates(), Rates::default());
         let most = Budget { burst: u64::MAX, per_second: u64::MAX, total_per_second: u64::MAX }.rates();
         assert_eq!(most.connection.per_tick, u64::from(u32::MAX));

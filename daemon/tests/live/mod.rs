@@ -1,6 +1,8 @@
 //! What the live tests share: sessions, the client that makes the calls, and reading what it printed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
+pub(crate) mod daemon;
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -90,6 +92,11 @@ fn compile_anew(client: &str, library: &str, name: &str) -> PathBuf {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::rename(&fresh, &program).unwrap();
     program
+}
+
+/// The host's own TLS library, which Debian's Python uses.
+pub(crate) fn openssl() -> PathBuf {
+    folder().join("libssl.so.3")
 }
 
 /// Both ways of attaching, each with each library.

@@ -95,7 +95,7 @@ pub mod socket {
     /// Of this machine: only the way to netd's resolver is looked at.
     pub const UNIX: u32 = 3;
     /// Bytes of a connection that are taken before the daemon has said more. A send that begins below it is taken whole.
-    pub const FIRST_LIMIT: u64 = 16 * 1024;
+    pub const FIRST_LIMIT: u64 = super::SPARED;
 }
 
 /// [`Header::flags`].

@@ -15,8 +15,8 @@ use crate::{
     wire::{Parsed, client_hello, dns, dnsproxyd, quic},
 };
 
-/// Bytes taken of a connection that is readable on its way.
-const CLEAR_LIMIT: u64 = 1 << 20;
+/// Bytes taken of a connection that is readable on its way: all, within the budget.
+const CLEAR_LIMIT: u64 = u64::MAX;
 /// A look-up names the connection that the same app makes this soon after, nanoseconds.
 const LOOKUP_AGE: u64 = 2_000_000_000;
 /// Look-ups and sockets remembered at the most.
