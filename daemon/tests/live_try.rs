@@ -11,6 +11,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
@@ -266,4 +267,21 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let page = telltale(&["report", "--evidence"]);
     assert!(page.contains("Your experiments") && page.contains("reports.example"));
     telltale(&["verify"]);
+
+    // And all of it can be handed on as proof.
+    let case = phone.root.path().join("case.jsonl");
+    telltale(&["export", "--case", &case.display().to_string(), "--note", "seen on the bus", "--evidence"]);
+    let verify = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_telltale")).arg("verify").arg(&case).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (holds, said) = verify();
+    assert!(holds && said.contains("note: seen on the bus"), "{said}");
+    let mut bytes = fs::read(&case).unwrap();
+    assert_eq!(fs::metadata(&case).unwrap().permissions().mode() & 0o777, 0o600);
+    let at = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 30;
+    bytes[at] ^= 1;
+    fs::write(&case, bytes).unwrap();
+    let (holds, said) = verify();
+    assert!(!holds && said.contains("line 2 is not as it was written"), "{said}");
 }

@@ -3,7 +3,8 @@
 //! Two kinds of record besides the store's own (`start`, `forgotten`), one JSON object per line, each with its number (`seq`) and the
 //! SHA-256 of the record before it (`prev`):
 //!
-//! - `message`: `time`, `raw_sha256` (joins it to its findings), `captured` (bytes and SHA-256 of the whole request before
+//! - `message`: `time` and `boot_ms` (since the phone was started, sleep included) with `clock` (whether the clock on the wall was set
+//!   since Telltale started), `wire` (its protocol), `host`, `seen_of_it` (whether bytes are missing), `raw_sha256` (joins it to its findings), `captured` (bytes and SHA-256 of the whole request before
 //!   anything was taken out; HTTP/2 is written as HTTP/1 would be), `layers` (each layer on the way to a finding: `n`, `parent`, `at`, `step`,
 //!   `bytes`, `sha256`) and, only when the request is of a recognised telemetry protocol, `request`: `text` or `base64`, `kept_bytes`,
 //!   `kept_sha256`, `removed` (pairs of offset and end in the captured bytes). Otherwise `withheld` says why it is not there.
@@ -12,8 +13,12 @@
 //!
 //! Building records is pure; [`Evidence`] hands them to the store.
 
+pub mod case;
 pub mod chain;
+mod clock;
+pub mod derive;
 pub mod redact;
+pub mod share;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -29,12 +34,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use self::chain::sha256;
+use self::clock::Clock;
 use self::redact::{Kept, MARK, redacted, spans_of_layer, whole};
 use self::store::{Limits, Store, StoreError};
 use super::{Alert, json::time};
 use crate::pipeline::{Flow, Observer};
 use crate::unwrap::{self, Content, Protocols, Tree};
-use crate::wire::Message;
+use crate::wire::{End, Message};
 
 /// A longer request is not kept, only its hash.
 const LONGEST_REQUEST: usize = 64 << 10;
@@ -52,6 +58,7 @@ struct Inner {
     store: Store,
     protocols: Protocols,
     limits: unwrap::Limits,
+    clock: Clock,
     error: Option<StoreError>,
 }
 
@@ -68,10 +75,12 @@ impl Evidence {
     ) -> Result<Self, StoreError> {
         start.insert("type".into(), "start".into());
         start.insert("time".into(), time(now_ms).into());
+        let clock = Clock::new(now_ms);
+        start.extend(clock.fields(now_ms));
         start.insert("telltale".into(), env!("CARGO_PKG_VERSION").into());
         let store = Store::open(dir, limits, start)?;
         let (protocols, limits) = (Protocols::builtin(), unwrap::Limits::default());
-        Ok(Self(Arc::new(Mutex::new(Inner { store, protocols, limits, error: None }))))
+        Ok(Self(Arc::new(Mutex::new(Inner { store, protocols, limits, clock, error: None }))))
     }
 
     /// Whether something waits for [`Evidence::sync`].
@@ -111,7 +120,11 @@ impl Observer for Evidence {
             return;
         }
         self.with(|inner| {
-            for record in records(message, tree, alerts, &inner.protocols, &inner.limits) {
+            let clock = alerts.first().map(|first| inner.clock.fields(first.time_ms)).unwrap_or_default();
+            for mut record in records(message, tree, alerts, &inner.protocols, &inner.limits) {
+                if record.get("type").is_some_and(|kind| kind == "message") {
+                    record.extend(clock.clone());
+                }
                 if let Err(error) = inner.store.append(record) {
                     inner.error.get_or_insert(error);
                 }
@@ -134,6 +147,16 @@ pub fn records(
     record.insert("type".into(), "message".into());
     record.insert("time".into(), time(first.time_ms).into());
     record.insert("raw_sha256".into(), first.raw_sha256.clone().into());
+    record.insert("wire".into(), message.protocol.token().into());
+    if let Some(host) = &message.host {
+        record.insert("host".into(), host.clone().into());
+    }
+    let seen = match message.end {
+        End::Complete => "all of it",
+        End::Cut => "not all: bytes were lost, or the connection ended",
+        End::Limit => "not all: longer than what is kept of one message",
+    };
+    record.insert("seen_of_it".into(), seen.into());
     record.insert("captured".into(), json!({"bytes": captured.len(), "sha256": sha256(&captured)}));
     let kept = keep(message, tree, &captured, protocols, limits);
     match &kept {

@@ -1,7 +1,7 @@
 //! `telltale alerts`, `show`, `export`, `verify`, `forget`, `report`: what was kept, read again. No daemon needed, on the phone or
 //! on a PC with a pulled folder.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -10,6 +10,8 @@ use lexopt::{Arg, Parser, ValueExt as _};
 use serde_json::{Map, Value, json};
 
 use super::UsageError;
+use crate::alert::evidence::case;
+use crate::alert::evidence::share::Names;
 use crate::alert::evidence::store::{self, StoreError};
 use crate::alert::evidence::verify::verify;
 use crate::leak::Kind;
@@ -31,6 +33,8 @@ pub struct EvidenceCommand {
     /// Where the result goes; standard output when none is named.
     out: Option<PathBuf>,
     wanted: Wanted,
+    /// The owner's own words on a case.
+    note: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,8 @@ enum Format {
     JsonLines,
     Csv,
     Har,
+    Share,
+    Case,
 }
 
 /// Which records.
@@ -100,6 +106,14 @@ pub enum Error {
         /// The system's reason.
         error: io::Error,
     },
+    /// A case.
+    #[error("{} cannot be read: {error}", file.display())]
+    Read {
+        /// Where from.
+        file: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
     /// No record has that id.
     #[error("no finding has the id {0}; `telltale alerts` lists them")]
     NoSuchId(String),
@@ -118,7 +132,7 @@ pub enum Error {
 pub fn parse(name: &str, args: &mut Parser) -> Result<Option<EvidenceCommand>, UsageError> {
     let (mut json, mut data, mut masked, mut format) = (false, false, false, None);
     let mut wanted = Wanted::default();
-    let (mut from, mut out) = (None, None);
+    let (mut from, mut out, mut note) = (None, None, String::new());
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Long("evidence") => from = Some(PathBuf::from(args.value()?)),
@@ -142,6 +156,12 @@ pub fn parse(name: &str, args: &mut Parser) -> Result<Option<EvidenceCommand>, U
             Arg::Long("all") if name == "forget" => wanted.all = true,
             Arg::Long("jsonl") if name == "export" => format = Some(Format::JsonLines),
             Arg::Long("csv") if name == "export" => format = Some(Format::Csv),
+            Arg::Long("share") if name == "export" => format = Some(Format::Share),
+            Arg::Long("case") if name == "export" => {
+                format = Some(Format::Case);
+                out = Some(PathBuf::from(args.value()?));
+            }
+            Arg::Long("note") if name == "export" => note = args.value()?.string()?,
             Arg::Long("har") if name == "export" => format = Some(Format::Har),
             Arg::Short('h') | Arg::Long("help") => return Ok(None),
             Arg::Value(id) if name == "show" && wanted.id.is_none() => wanted.id = Some(id.string()?),
@@ -156,7 +176,9 @@ pub fn parse(name: &str, args: &mut Parser) -> Result<Option<EvidenceCommand>, U
             return Err(missing("show", "an id, as `telltale alerts` lists them"));
         }
         "show" => What::Show,
-        "export" => What::Export(format.ok_or(missing("export", "--jsonl, --csv or --har"))?),
+        "export" => {
+            What::Export(format.ok_or(missing("export", "--jsonl, --csv, --har, --share or --case FILE"))?)
+        }
         "verify" => What::Verify,
         "forget" if wanted.says_nothing() && !wanted.all => {
             return Err(missing("forget", "what: --app, --kind, --since, --before, or --all"));
@@ -165,7 +187,7 @@ pub fn parse(name: &str, args: &mut Parser) -> Result<Option<EvidenceCommand>, U
         _ => What::Report { data, masked },
     };
     let from = from.unwrap_or_else(|| PathBuf::from(PHONE_DIR));
-    Ok(Some(EvidenceCommand { what, from, out, wanted }))
+    Ok(Some(EvidenceCommand { what, from, out, wanted, note }))
 }
 
 /// Does it.
@@ -244,6 +266,35 @@ impl EvidenceCommand {
             records.extend(serde_json::from_slice(line).ok().filter(|record| self.wanted.fits(record)));
         })?;
         Ok(records)
+    }
+
+    /// Every record as it stands in the evidence, or its stand-in when it is not wanted, and the packages that findings name.
+    fn case_records(&self) -> Result<(Vec<Vec<u8>>, BTreeSet<String>), Error> {
+        let text = |record: &Map<String, Value>, key: &str| {
+            record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let is_finding = |record: &Map<String, Value>| text(record, "type") == "finding";
+        let found = self.records()?;
+        let wanted = found.iter().filter(|record| is_finding(record));
+        let messages: HashSet<String> = wanted.clone().map(|record| text(record, "raw_sha256")).collect();
+        let packages = wanted.flat_map(|record| {
+            let listed = record.get("packages").and_then(Value::as_array).into_iter().flatten();
+            listed.filter_map(Value::as_str).map(str::to_owned).chain([text(record, "app")])
+        });
+        let packages = packages.collect();
+        let mut records = Vec::new();
+        self.lines(|line| {
+            let Ok(record) = serde_json::from_slice::<Map<String, Value>>(line) else { return };
+            let keep = match text(&record, "type").as_str() {
+                "finding" => self.wanted.fits(&record),
+                "message" => messages.contains(&text(&record, "raw_sha256")),
+                // What the watch says of itself belongs to every case.
+                _ => true,
+            };
+            let kept = if keep { Some(line.to_vec()) } else { case::stand_in(line) };
+            records.extend(kept);
+        })?;
+        Ok((records, packages))
     }
 
     /// What a report is made of, with the number of lines that are no records.
@@ -354,6 +405,15 @@ fn clean_json(value: &Value) -> String {
 }
 
 fn check(command: &EvidenceCommand) -> Result<(), Error> {
+    if command.from.is_file() {
+        let read = |error| Error::Read { file: command.from.clone(), error };
+        let bytes = std::fs::read(&command.from).map_err(read)?;
+        if case::is_case(&bytes) {
+            let (text, problems) = super::case::check(&case::open(&bytes));
+            command.write(&text)?;
+            return if problems == 0 { Ok(()) } else { Err(Error::Changed(problems)) };
+        }
+    }
     let verdict = verify(&command.from)?;
     let mut text = String::new();
     for problem in &verdict.problems {
@@ -377,6 +437,17 @@ fn export(command: &EvidenceCommand, format: Format) -> Result<String, Error> {
     match format {
         Format::JsonLines => {
             Ok(command.records()?.into_iter().map(|record| format!("{}\n", Value::Object(record))).collect())
+        }
+        Format::Share => {
+            let records = command.records()?;
+            let mut names = Names::default();
+            records.iter().for_each(|record| names.learn(record));
+            Ok(records.iter().map(|record| format!("{}\n", Value::Object(names.share(record)))).collect())
+        }
+        Format::Case => {
+            let (records, packages) = command.case_records()?;
+            let parts = super::case::parts(&command.note, &command.from, &packages);
+            Ok(String::from_utf8_lossy(&case::seal(&parts, &records)).into_owned())
         }
         Format::Csv => {
             let mut text = format!("{}\r\n", FIELDS.join(","));

@@ -1,6 +1,7 @@
 //! The command line: which command with which options. Exit codes: 0, 2 for wrong usage, 1 with one clear line otherwise.
 #![forbid(unsafe_code)]
 
+mod case;
 pub mod decode;
 pub mod doctor;
 pub mod evidence;
@@ -59,7 +60,10 @@ telltale report [--out FILE] [--masked] [--last N]
                                        one HTML file to look at; --masked leaves the values out of it
 telltale export --jsonl|--csv|--har [--out FILE]
                                        for other programs; a HAR opens in a browser's developer tools
-telltale verify [PATH]                 was the evidence changed
+telltale export --share [--out FILE]   records for others to see: identifiers give way to names such as <imei 1>
+telltale export --case FILE [--note TEXT] [--app NAME] [--kind KIND] [--since TIME] [--before TIME]
+                                       records with all that is known of this phone and Telltale, to hand on as proof
+telltale verify [PATH|CASE]            was the evidence changed; of a case every finding is derived again from the bytes
 telltale forget --all|--app NAME|--kind KIND|--since TIME|--before TIME
                                        removes records for good, while Telltale is stopped
     All of them read /data/adb/telltale/evidence, or what --evidence FOLDER|FILE names.

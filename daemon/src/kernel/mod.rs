@@ -27,6 +27,8 @@ mod tls_files;
 mod tracefs;
 mod watch;
 
+pub use program::object;
+
 use std::{
     collections::HashSet,
     fs::{self, File},

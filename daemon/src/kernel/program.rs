@@ -71,6 +71,11 @@ fn load_uprobes(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), KernelErr
     Ok(())
 }
 
+/// The eBPF object that this binary carries.
+pub fn object() -> Option<&'static [u8]> {
+    EBPF_OBJECT
+}
+
 impl Programs {
     /// Loads the maps and all programs.
     pub(super) fn load(possible_cpus: usize) -> Result<Programs, KernelError> {

@@ -163,6 +163,12 @@ pub(crate) struct Rule {
 }
 
 impl Data {
+    /// The keys of a truth file that hold values of a kind.
+    pub(crate) fn truth_keys(&self, kind: Kind) -> impl Iterator<Item = &str> {
+        let named = self.identifiers.iter().filter(move |identifier| identifier.kind == kind);
+        named.filter_map(|identifier| identifier.truth.first()).map(String::as_str)
+    }
+
     /// What is part of the program.
     ///
     /// # Errors

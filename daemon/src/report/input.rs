@@ -276,6 +276,11 @@ pub fn clean(text: &str) -> String {
     cleaned
 }
 
+/// The same for text of several lines.
+pub fn clean_lines(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", clean(line))).collect()
+}
+
 /// Control characters, and those that reorder or hide the text around them (Unicode TR36, section 2.3 and 3.4).
 fn steers(c: char) -> bool {
     c.is_control()

@@ -216,3 +216,125 @@ fn of_anything_else_only_the_surroundings_are_kept() {
     assert_eq!(around.len(), IMEI.len() + 64);
     assert!(around.contains(IMEI));
 }
+
+/// The lines of everything that was kept, and the records in them.
+fn lines(dir: &Path) -> Vec<Vec<u8>> {
+    kept(dir).into_iter().map(|record| Value::Object(record).to_string().into_bytes()).collect()
+}
+
+fn parts() -> Map<String, Value> {
+    Map::from_iter([
+        ("note".to_owned(), "seen on the bus".into()),
+        ("telltale".to_owned(), json!({"version": "1"})),
+    ])
+}
+
+/// Telemetry of three sorts, and a request that is not kept.
+fn case() -> Vec<Vec<u8>> {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = [("access_token", Value::from("s3cr3t"))];
+    let hashed = Value::from("0eaed834a1e6f4b2bf0c024e0013dea1");
+    let requests = [
+        telemetry(FORM, "User-Agent: Dalvik/2.1.0\r\n", &event(&[]), ""),
+        telemetry(FORM, "", &event(&[("imei_md5", hashed)]), ""),
+        telemetry(FORM, "", &event(&secret), ""),
+        request("/log", "Content-Type: application/json\r\n", format!(r#"{{"imei":"{IMEI}"}}"#).as_bytes()),
+    ];
+    keep(dir.path(), Limits::default(), &requests);
+    lines(dir.path())
+}
+
+fn derived(lines: &[Vec<u8>]) -> derive::Derived {
+    let records: Vec<Map<String, Value>> =
+        lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    derive::derive(&records)
+}
+
+#[test]
+fn every_finding_of_a_case_is_derived_again_from_its_bytes() {
+    let lines = case();
+    let opened = case::open(&case::seal(&parts(), &lines));
+    assert_eq!(opened.problems, Vec::<String>::new());
+    assert_eq!((opened.records.len(), &opened.parts["note"]), (lines.len(), &"seen on the bus".into()));
+    let derived = derive::derive(&opened.records);
+    assert_eq!(derived.problems, []);
+    assert!(derived.again >= 6, "{derived:?}");
+    assert!(derived.around >= 1 && derived.hash_only >= 1, "{derived:?}");
+    let findings = opened.records.iter().filter(|record| record["type"] == "finding").count();
+    assert_eq!(derived.again + derived.in_place + derived.around + derived.hash_only, findings);
+}
+
+#[test]
+fn a_changed_byte_of_a_case_is_named_with_its_line() {
+    let lines = case();
+    let sealed = case::seal(&parts(), &lines);
+    let ends: Vec<usize> = (0..sealed.len()).filter(|at| sealed[*at] == b'\n').collect();
+    for at in (0..sealed.len()).step_by(53).chain(ends.iter().copied()).chain([sealed.len() - 2]) {
+        let mut bad = sealed.clone();
+        bad[at] ^= 1;
+        let line = ends.iter().filter(|end| **end < at).count() + 1;
+        let problems = case::open(&bad).problems;
+        let last = ends.len();
+        let named = |problem: &String| {
+            problem.contains(&format!("line {line}"))
+                // A line's end that is none: two lines are one, and the last may no longer be seen as such.
+                || (bad[at] == b'\n' || sealed[at] == b'\n')
+                || (line == last && problem.contains("line"))
+        };
+        assert!(problems.iter().any(named), "byte {at} in line {line}: {problems:?}");
+    }
+    assert!(!case::open(&sealed[..sealed.len() / 2]).problems.is_empty());
+    assert!(case::is_case(&sealed) && !case::is_case(&lines[0]));
+}
+
+#[test]
+fn a_case_forged_as_a_whole_does_not_derive() {
+    let forge = |from: &str, to: &str, kind: &str| {
+        let mut chain = chain::Chain::default();
+        let lines: Vec<Vec<u8>> = case()
+            .iter()
+            .map(|line| {
+                let mut text = String::from_utf8(line.clone()).unwrap();
+                if text.contains(&format!("\"type\":\"{kind}\"")) {
+                    text = text.replacen(from, to, 1);
+                }
+                let mut fields: Map<String, Value> = serde_json::from_str(&text).unwrap();
+                fields.retain(|key, _| key != "seq" && key != "prev");
+                let (mut line, after) = chain.seal(fields);
+                chain = after;
+                line.pop();
+                line
+            })
+            .collect();
+        let opened = case::open(&case::seal(&parts(), &lines));
+        assert_eq!(opened.problems, Vec::<String>::new(), "the chain itself is whole");
+        derived(&lines).problems
+    };
+    assert_eq!(forge("nothing", "nothing", "finding"), []);
+    let said = forge("clinic.example.org/hiv-test?id=12", "clinic.example.org/hiv-test?id=13", "finding");
+    assert!(said.iter().any(|(_, what)| what.contains("visited_url")), "{said:?}");
+    let said = forge("\"step\":\"gzip\"", "\"step\":\"zlib\"", "message");
+    assert!(said.iter().any(|(_, what)| what.contains("(zlib) is gzip now")), "{said:?}");
+}
+
+#[test]
+fn what_is_left_out_of_a_case_leaves_the_chain_whole() {
+    let lines = case();
+    let some: Vec<Vec<u8>> = lines
+        .iter()
+        .enumerate()
+        .map(|(at, line)| if at % 2 == 0 { line.clone() } else { case::stand_in(line).unwrap() })
+        .collect();
+    assert_eq!(case::open(&case::seal(&parts(), &some)).problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_message_says_when_and_whether_all_of_it_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    keep(dir.path(), Limits::default(), &[telemetry(FORM, "", &event(&[]), "")]);
+    let records = kept(dir.path());
+    let message = find(&records, "type", "message");
+    assert!(message["boot_ms"].as_u64().is_some() && message["clock"].as_str().is_some());
+    assert_eq!((&message["wire"], &message["host"]), (&"http1".into(), &"sa.api.intl.miui.com".into()));
+    assert_eq!(message["seen_of_it"], "all of it");
+}

@@ -1,12 +1,15 @@
 //! Reads this phone's own identifiers from the files that hold them, through a reader the caller gives: a phone's root,
 //! or a folder that looks like one. Every source is optional; what could not be read is named once.
 
+mod about;
 mod abx;
 mod element;
 mod properties;
 mod sqlite;
 
 use std::{collections::BTreeMap, io};
+
+pub use about::{Installed, installed, switches};
 
 use super::{data::Data, truth::Truth};
 use element::elements;
