@@ -24,7 +24,7 @@ use std::path::Path;
 /// Every target: folder of its corpus, what it does, and how many mutations to try.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 21] = [
+const TARGETS: [Target; 22] = [
     ("http1", wire::http1, 5_000),
     ("h2", wire::h2, 5_000),
     ("websocket", wire::websocket, 5_000),
@@ -38,6 +38,8 @@ const TARGETS: [Target; 21] = [
     ("multipart", wire::multipart_parts, 20_000),
     ("place_ip", kept::addresses, 2_000),
     ("evidence_redact", kept::redaction, 5_000),
+    // Reads the data files anew each time.
+    ("phone_files", kept::phone_files, 30),
     ("control_request", watch::request, 20_000),
     ("coverage_ledger", watch::ledger, 20_000),
     // Each of these peels a whole message.

@@ -36,6 +36,8 @@ pub enum Speaks {
     H2,
     /// WebSocket.
     WebSocket,
+    /// TLS, within a tunnel or from the beginning: nothing of it is readable here.
+    Tls,
     /// No known protocol.
     Raw,
 }
@@ -47,11 +49,13 @@ enum State {
     Http1(Box<Http1>),
     H2(Box<H2>),
     WebSocket(Box<WebSocket>),
+    Tls,
 }
 
 /// What the bytes of a seeking connection turned out to begin.
 enum Found {
     Request(Vec<u8>),
+    Tls,
     /// HTTP/2: from its preface on, or joined late.
     H2 {
         late: bool,
@@ -93,6 +97,7 @@ impl Connection {
                 }
                 State::H2(h2) => h2.gap(lost, out),
                 State::WebSocket(socket) => socket.gap(lost, out),
+                State::Tls => {}
                 State::Http1(http) => {
                     if !http.gap(lost, out) {
                         let host = http.host().map(str::to_owned);
@@ -105,6 +110,7 @@ impl Connection {
                 State::Http1(http) => http.end(out),
                 State::H2(h2) => h2.end(out),
                 State::WebSocket(socket) => socket.end(out),
+                State::Tls => {}
             },
         }
     }
@@ -122,7 +128,7 @@ impl Connection {
             State::Seek(seek) if seek.at_start && request_line::could_be_request(&seek.held) => {}
             State::Seek(seek) => seek.emit_all(false, out),
             State::H2(h2) => h2.flush(out),
-            State::Http1(_) | State::WebSocket(_) => {}
+            State::Http1(_) | State::WebSocket(_) | State::Tls => {}
         }
     }
 
@@ -133,6 +139,7 @@ impl Connection {
             State::Http1(http) => !http.idle(),
             State::H2(h2) => !h2.idle(),
             State::WebSocket(socket) => !socket.idle(),
+            State::Tls => false,
         }
     }
 
@@ -143,6 +150,7 @@ impl Connection {
             State::Http1(http) => http.held(),
             State::H2(h2) => h2.held(),
             State::WebSocket(socket) => socket.held(),
+            State::Tls => 0,
         }
     }
 
@@ -154,6 +162,7 @@ impl Connection {
             State::Http1(_) => Speaks::Http1,
             State::H2(_) => Speaks::H2,
             State::WebSocket(_) => Speaks::WebSocket,
+            State::Tls => Speaks::Tls,
         }
     }
 
@@ -163,6 +172,7 @@ impl Connection {
 
     fn step(&mut self, bytes: &[u8], out: &mut Vec<Message>) -> (usize, Option<Vec<u8>>) {
         match &mut self.state {
+            State::Tls => (bytes.len(), None),
             State::Seek(seek) => {
                 let (used, found) = seek.push(bytes, self.limits, out);
                 let carry = match found {
@@ -170,6 +180,10 @@ impl Connection {
                     Some(Found::Request(carry)) => {
                         self.state = State::Http1(Box::new(Http1::new(self.limits)));
                         Some(carry)
+                    }
+                    Some(Found::Tls) => {
+                        self.state = State::Tls;
+                        None
                     }
                     Some(Found::H2 { late, frames }) => {
                         self.state = State::H2(Box::new(H2::new(self.limits, late)));
@@ -222,6 +236,17 @@ impl Connection {
     }
 }
 
+/// Whether bytes begin a TLS stream: a handshake record of version 3.x (RFC 8446 section 5.1) that holds a ClientHello (section 4).
+fn looks_like_tls(bytes: &[u8]) -> Looks {
+    match bytes {
+        [0x16, 3, 0..=4, _, _, 1, ..] => Looks::Yes,
+        [] | [0x16] | [0x16, 3] | [0x16, 3, 0..=4] | [0x16, 3, 0..=4, _] | [0x16, 3, 0..=4, _, _] => {
+            Looks::Open
+        }
+        _ => Looks::No,
+    }
+}
+
 impl Seek {
     /// Takes bytes and says how many; gives back those that a known protocol starts with.
     fn push(&mut self, bytes: &[u8], limits: Limits, out: &mut Vec<Message>) -> (usize, Option<Found>) {
@@ -239,6 +264,14 @@ impl Seek {
             if self.held.starts_with(PREFACE) {
                 let frames = self.held.split_off(PREFACE.len());
                 return Some(Found::H2 { late: false, frames });
+            }
+            match looks_like_tls(&self.held) {
+                Looks::Yes => {
+                    self.held.clear();
+                    return Some(Found::Tls);
+                }
+                Looks::Open => return None,
+                Looks::No => {}
             }
             match looks(&self.held) {
                 Looks::Yes => return Some(Found::H2 { late: true, frames: std::mem::take(&mut self.held) }),

@@ -249,3 +249,14 @@ fn a_request_line_with_control_bytes_is_raw_and_ends() {
     let all = messages(&[b"POST / HTTP/1.1\r\n\r\nGET /\x01 HTTP/1.1\r\n\r\n"]);
     assert_eq!((all.len(), all[1].protocol), (2, Protocol::Raw));
 }
+
+#[test]
+fn tls_in_a_tunnel_is_no_message() {
+    let hello =
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03noise that only looks like bytes of a handshake";
+    let sent = [b"CONNECT in.example:443 HTTP/1.1\r\nHost: in.example:443\r\n\r\n", &hello[..], &[0x17; 300]]
+        .concat();
+    let all = same_at_every_split(&sent);
+    assert_eq!(all.iter().map(|m| m.method.as_str()).collect::<Vec<_>>(), ["CONNECT"]);
+    assert!(same_at_every_split(hello).is_empty());
+}
