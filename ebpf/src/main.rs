@@ -207,6 +207,38 @@ fn sys_enter(context: TracePointContext) -> u32 {
     done(send::entered(&context, Tasks::All, 6))
 }
 
+/// For `syscalls:*`, whose records hold as many arguments as the call has: a program that reads beyond is refused.
+#[tracepoint]
+fn call_with_1(context: TracePointContext) -> u32 {
+    done(send::entered(&context, Tasks::Of64Bit, 1))
+}
+
+#[tracepoint]
+fn call_with_2(context: TracePointContext) -> u32 {
+    done(send::entered(&context, Tasks::Of64Bit, 2))
+}
+
+#[tracepoint]
+fn call_with_3(context: TracePointContext) -> u32 {
+    done(send::entered(&context, Tasks::Of64Bit, 3))
+}
+
+#[tracepoint]
+fn call_with_4(context: TracePointContext) -> u32 {
+    done(send::entered(&context, Tasks::Of64Bit, 4))
+}
+
+#[tracepoint]
+fn call_with_6(context: TracePointContext) -> u32 {
+    done(send::entered(&context, Tasks::Of64Bit, 6))
+}
+
+/// `raw_syscalls:sys_enter` beside them: `syscalls:*` never fires for a 32-bit task.
+#[tracepoint]
+fn sys_enter_32_bit(context: TracePointContext) -> u32 {
+    done(send::entered(&context, Tasks::Of32Bit, 6))
+}
+
 #[tracepoint]
 fn sys_exit(context: TracePointContext) -> u32 {
     done(send::returned(&context))

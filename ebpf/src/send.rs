@@ -317,10 +317,11 @@ fn encrypted(
             }
         }
     }
-    if state.sent != 0 || bytes < 9 {
+    // As long as nothing was taken of it: later it is known.
+    if state.class != class::SOCKET || state.sent != state.skipped || state.limit == 0 || bytes < 9 {
         return None;
     }
-    // The first send: a TLS record is a type, a major version of 3, a minor one, and a length (RFC 8446 section 5.1).
+    // A TLS record is a type, a major version of 3, a minor one, and a length (RFC 8446 section 5.1).
     let head = head(call)?;
     let (record_type, major, handshake) = (head & 0xff, head >> 8 & 0xff, head >> 40 & 0xff);
     if major != 3 || record_type < 20 || record_type > 23 {
@@ -330,8 +331,8 @@ fn encrypted(
         // A ClientHello: as far as it goes and no further. Its length is three bytes, of which the last is not in `head`.
         let record = (head >> 24 & 0xff) << 8 | (head >> 32 & 0xff);
         let message = (head >> 48 & 0xff) << 16 | (head >> 56 & 0xff) << 8;
-        let limit = if record < message + 4 { message + 512 } else { record + 5 };
-        state.limit = if limit < socket::FIRST_LIMIT { limit } else { socket::FIRST_LIMIT };
+        let len = if record < message + 4 { message + 512 } else { record + 5 };
+        state.limit = state.sent + smaller(len, socket::FIRST_LIMIT);
         return None;
     }
     // Under way already: what it is, and how much. The rest is only counted.

@@ -232,6 +232,19 @@ const ROWS: &[Row] = &[
         proof: Proof::File("/usr/share/python-wheels"),
     },
     Row {
+        package: "python3",
+        why: "an app that sends, also with several uids",
+        needs: &[Need::Clients],
+        proof: Proof::File("/usr/bin/python3"),
+    },
+    Row { package: "curl", why: "another", needs: &[Need::Clients], proof: Proof::Program("curl") },
+    Row {
+        package: "iproute2",
+        why: "sets up the networks that they send in",
+        needs: &[Need::Clients],
+        proof: Proof::Program("ip"),
+    },
+    Row {
         package: "lld-22",
         why: "links for the handset without an NDK",
         needs: &[Need::Android],

@@ -26,7 +26,7 @@ pub const HELP: &str = "\
 Telltale tells this phone's owner what each app sends about him, and to whom.
 
 telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FILE] [--lib PATH]...
-             [--attach perf|tracefs] [--sends raw|off] [--rings KIB] [--loopback]
+             [--attach perf|tracefs] [--sends syscalls|raw|off] [--rings KIB] [--loopback]
     Watches what apps send until it is stopped. Alerts go to stderr (on Android to logcat, tag telltale).
     --json        alerts as JSON lines to stdout as well, unmasked: for root's eyes only
     --config FILE options; `telltale config default` prints them with what they mean
@@ -35,7 +35,7 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --truth FILE  this phone's own identifiers as JSON; without it they are read from the phone
     --lib PATH    a TLS library to hook besides those that processes have mapped
     --attach HOW  hook only through perf or only through tracefs
-    --sends HOW   socket sends through the raw_syscalls tracepoints (the default), or off: TLS alone
+    --sends HOW   socket sends only through the tracepoints syscalls:*, only through raw_syscalls, or off: TLS alone
     --rings KIB   size of each processor's ring, of which the records are read (at most 65536)
     --loopback    count what is sent to this machine itself
 
@@ -130,8 +130,8 @@ pub struct RunOptions {
     pub libraries: Vec<PathBuf>,
     /// The only way to attach.
     pub attach: Option<Attach>,
-    /// Watch socket sends.
-    pub sends: bool,
+    /// How socket sends are watched.
+    pub sends: Sends,
     /// KiB of each data ring.
     pub rings: Option<u32>,
     /// Count traffic to this machine.
@@ -148,11 +148,25 @@ impl Default for RunOptions {
             truth: None,
             libraries: Vec::new(),
             attach: None,
-            sends: true,
+            sends: Sends::default(),
             rings: None,
             loopback: false,
         }
     }
+}
+
+/// How socket sends are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sends {
+    /// In the better way that the kernel offers.
+    #[default]
+    Auto,
+    /// Only through the tracepoints `syscalls:*`.
+    Syscalls,
+    /// Only through `raw_syscalls`.
+    Raw,
+    /// Not at all: TLS alone.
+    Off,
 }
 
 /// A way to attach to a function of a library.
@@ -215,7 +229,7 @@ pub enum UsageError {
     #[error("--attach takes perf or tracefs, not {0:?}")]
     Attach(String),
     /// A way to watch sends that is none.
-    #[error("--sends takes raw or off, not {0:?}")]
+    #[error("--sends takes syscalls, raw or off, not {0:?}")]
     Sends(String),
     /// A size of rings that is none.
     #[error("--rings takes a number of KiB from 4 to {MAX_RING_KIB}, not {0:?}")]
@@ -280,8 +294,9 @@ fn run(args: &mut Parser) -> Result<Command, UsageError> {
             }
             Arg::Long("sends") => {
                 options.sends = match args.value()?.to_string_lossy().as_ref() {
-                    "raw" => true,
-                    "off" => false,
+                    "syscalls" => Sends::Syscalls,
+                    "raw" => Sends::Raw,
+                    "off" => Sends::Off,
                     other => return Err(UsageError::Sends(other.to_owned())),
                 };
             }

@@ -244,13 +244,13 @@ pub(super) struct TracepointHook {
     _event: OwnedFd,
 }
 
-/// Runs `program` whenever the kernel passes the tracepoint `raw_syscalls:NAME`.
-pub(super) fn attach_raw_syscalls(
+/// Runs `program` whenever the kernel passes this tracepoint, named as in tracefs' `events`.
+pub(super) fn attach_tracepoint(
     name: &str,
     cpu: u32,
     program: BorrowedFd<'_>,
 ) -> Result<TracepointHook, KernelError> {
-    let id = Tracefs::find()?.event_id(&format!("raw_syscalls/{name}"))?;
+    let id = Tracefs::find()?.event_id(name)?;
     let attr = PerfAttr {
         kind: perf::TYPE_TRACEPOINT,
         config: id,
@@ -260,7 +260,7 @@ pub(super) fn attach_raw_syscalls(
     };
     // One event on one CPU is enough: the program hangs on the tracepoint, not on the event.
     let event = perf_event_open(&attr, cpu)
-        .map_err(KernelError::call("perf_event_open of raw_syscalls (CONFIG_HAVE_SYSCALL_TRACEPOINTS)"))?;
+        .map_err(KernelError::call("perf_event_open of a tracepoint (CONFIG_HAVE_SYSCALL_TRACEPOINTS)"))?;
     start(event.as_fd(), program)?;
     Ok(TracepointHook { _event: event })
 }

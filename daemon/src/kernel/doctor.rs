@@ -10,7 +10,7 @@ use aya::{
 };
 
 use super::{
-    AttachPath, KernelError, Memory, ONLINE, Proof, TlsFile, cpu_list, netlink,
+    AttachPath, KernelError, Memory, ONLINE, Options, Proof, SendsPath, Session, TlsFile, cpu_list, netlink,
     netlink::{LinkSocket, Links, SocketQuery},
     prove,
     ring::Ring,
@@ -224,25 +224,29 @@ fn hooks(list: &mut List, way: AttachPath) {
 }
 
 fn tracepoints(list: &mut List) {
-    for (name, event, costs) in [
+    let mut chosen = None;
+    for (name, path, costs) in [
         (
-            "tracepoints raw_syscalls",
-            "raw_syscalls/sys_enter",
-            "what apps send outside TLS libraries is not seen",
-        ),
-        (
-            "tracepoints syscalls",
-            "syscalls/sys_enter_sendto",
+            "socket sends through syscalls:*",
+            SendsPath::Syscalls,
             "sends are seen through raw_syscalls, which costs a little on every system call",
         ),
+        (
+            "socket sends through raw_syscalls",
+            SendsPath::Raw,
+            "without the other way, what apps send outside TLS libraries is not seen; with it, what 32-bit apps send",
+        ),
     ] {
-        let found = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-            .into_iter()
-            .map(|root| format!("{root}/events/{event}/id"))
-            .find_map(|path| line(&path).ok());
-        let result = match found {
-            Some(id) => Ok(format!("{event} has number {id}")),
-            None => Err(format!("tracefs has no {event}")),
+        let tried =
+            Session::bare(&Options::default()).and_then(|mut session| session.hook_sends_through(path));
+        let result = match tried {
+            Ok(()) => {
+                let first = chosen.is_none();
+                chosen = chosen.or(Some(path));
+                Ok(if first { "hooked and unhooked; this way is taken" } else { "hooked and unhooked" }
+                    .to_owned())
+            }
+            Err(error) => Err(chain(&error)),
         };
         list.tried(name, result, costs);
     }

@@ -14,7 +14,7 @@ use aya::util::KernelVersion;
 
 use super::{
     AttachPath, KernelError, ONLINE,
-    attach::{Attacher, Hook, TracepointHook, attach_raw_syscalls},
+    attach::{Attacher, Hook, TracepointHook, attach_tracepoint},
     cpu_list,
     libraries::Part,
     symbols::{self, Functions},
@@ -71,7 +71,7 @@ impl EmptyHooks {
         let cpu = first_cpu()?;
         let tracepoints = ["sys_exit", "sys_enter"]
             .into_iter()
-            .map(|name| attach_raw_syscalls(name, cpu, program.as_fd()))
+            .map(|name| attach_tracepoint(&format!("raw_syscalls/{name}"), cpu, program.as_fd()))
             .collect::<Result<_, _>>()?;
         Ok(EmptyHooks {
             attacher: None,

@@ -21,6 +21,7 @@ mod own_tls;
 mod program;
 mod ring;
 mod self_test;
+mod sends;
 mod symbols;
 mod sys;
 mod tls_files;
@@ -48,15 +49,17 @@ pub use error::KernelError;
 pub use mapped_file::MappedFile;
 pub use own_tls::{Memory, NotHooked};
 pub use self_test::{Proof, prove};
+pub use sends::SendsPath;
 pub use tls_files::{TlsFile, TlsState};
 
 use crate::record::{ConnectionId, Ended, Event};
-use attach::{Attacher, Hook, TracepointHook, attach_raw_syscalls};
+use attach::{Attacher, Hook};
 use ciphers::Ciphers;
 use libraries::{Identity, Mapping, Part, Seen};
 use own_tls::OwnTls;
 use program::Programs;
 use ring::{Ring, raw_sample};
+use sends::Sends;
 use symbols::Functions;
 use sys::perf;
 use watch::Watch;
@@ -175,8 +178,9 @@ pub struct Session {
     records: u64,
     /// The data rings are to be exchanged.
     renew: bool,
-    /// What hangs on `raw_syscalls`.
-    sends: Vec<TracepointHook>,
+    sends: Sends,
+    /// Libraries are hooked only when they are named.
+    only_named: bool,
     /// Processes whose ciphers are watched.
     ciphers: Ciphers,
     /// Processes that have mapped something since this was last asked.
@@ -268,7 +272,8 @@ impl Session {
             hooked: HashSet::new(),
             own_tls: OwnTls::default(),
             unreadable: Vec::new(),
-            sends: Vec::new(),
+            sends: Sends::default(),
+            only_named: !options.libraries.is_empty(),
             ciphers: Ciphers::default(),
             mappers: HashSet::new(),
             passes: 0,
@@ -280,28 +285,6 @@ impl Session {
             session.open_rings(cpu)?;
         }
         Ok(session)
-    }
-
-    /// Watches socket sends of all processes as well, through `raw_syscalls`.
-    ///
-    /// # Errors
-    /// The kernel lacks these tracepoints, refuses the programs, or lets only one program hang on each and another has
-    /// it. TLS is watched all the same.
-    pub fn hook_sends(&mut self) -> Result<(), KernelError> {
-        self.programs.load_sends()?;
-        let cpu = self.cpus.first().map_or(0, |rings| rings.cpu);
-        let mut hooks = Vec::new();
-        // The exit first: a call whose entry was not seen is passed over.
-        for name in program::TRACEPOINTS {
-            hooks.push(attach_raw_syscalls(name, cpu, self.programs.tracepoint(name)?)?);
-        }
-        self.sends = hooks;
-        Ok(())
-    }
-
-    /// True while socket sends are watched.
-    pub fn watches_sends(&self) -> bool {
-        !self.sends.is_empty()
     }
 
     /// Says what is wanted of a socket: what the program asked, or what was learned since. It takes effect with the next
@@ -454,14 +437,25 @@ impl Session {
     pub fn follow_mappings(&mut self) -> usize {
         let before = self.libraries.len();
         let mut mappings = Vec::new();
+        let asks_for_kinds = self.asks_for_kinds();
+        let mut in_32_bit = HashSet::new();
         if let Some(watch) = &mut self.watch {
             watch.drain(|mapping, generation| {
                 self.mappers.insert(mapping.pid);
+                if asks_for_kinds && self.sends.is_32_bit(&mapping, generation) {
+                    in_32_bit.insert(mapping.pid);
+                }
+                if self.only_named {
+                    return;
+                }
                 // Look at the name and the inode first: most mappings are of files known long since.
                 if libraries::may_hold_tls(&mapping.path) && self.seen.is_new(&mapping, Some(generation)) {
                     mappings.push((mapping, generation));
                 }
             });
+        }
+        for pid in in_32_bit {
+            self.runs_32_bit(pid);
         }
         for (mapping, _) in &mappings {
             self.hook_mapped(mapping);

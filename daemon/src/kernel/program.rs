@@ -11,7 +11,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{Program, TracePoint, UProbe},
 };
-use telltale_abi::{Answer, Budget, Connection, Counters, Descriptor, Policy};
+use telltale_abi::{Answer, Budget, Connection, Counters, Descriptor, Policy, Process};
 
 use super::{error::KernelError, sys};
 use crate::record::{ConnectionId, Ended};
@@ -47,9 +47,6 @@ pub(super) const CIPHERS: [&str; 10] = [
     "tls_enter",
     "tls_leave",
 ];
-
-/// The tracepoint programs, by their function's name, and the event of `raw_syscalls` each hangs on.
-pub(super) const TRACEPOINTS: [&str; 2] = ["sys_exit", "sys_enter"];
 
 /// The programs that the one at the end of a call ends in, by their place in `SENDERS`.
 const SENDERS: [&str; 4] = ["send_buffer", "send_vector", "send_vector_32_bit", "send_count"];
@@ -91,14 +88,8 @@ impl Programs {
         load_uprobes(&mut self.ebpf, &CIPHERS)
     }
 
-    /// Loads the programs for socket sends. Without them TLS is watched all the same.
-    pub(super) fn load_sends(&mut self) -> Result<(), KernelError> {
-        for name in TRACEPOINTS.into_iter().chain(SENDERS) {
-            let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing("programs for sends"))?;
-            let program: &mut TracePoint =
-                program.try_into().map_err(|source| KernelError::Program { name, source })?;
-            program.load().map_err(|source| KernelError::Program { name, source })?;
-        }
+    /// Loads the programs that those for socket sends end in. Without them TLS is watched all the same.
+    pub(super) fn load_senders(&mut self) -> Result<(), KernelError> {
         for (place, name) in (0..).zip(SENDERS) {
             let program = self.tracepoint(name)?.as_raw_fd().to_ne_bytes();
             sys::map_update(self.map("SENDERS")?, place, &program)
@@ -107,15 +98,33 @@ impl Programs {
         Ok(())
     }
 
-    /// A tracepoint program, once loaded.
-    pub(super) fn tracepoint(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
-        match self.ebpf.program(name) {
-            Some(Program::TracePoint(program)) => {
-                let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
-                Ok(fd.as_fd())
-            }
-            _ => Err(KernelError::Missing("programs for sends")),
+    /// A tracepoint program, loaded when it was not.
+    pub(super) fn tracepoint(&mut self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
+        let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing("programs for sends"))?;
+        let program: &mut TracePoint =
+            program.try_into().map_err(|source| KernelError::Program { name, source })?;
+        if program.fd().is_err() {
+            program.load().map_err(|source| KernelError::Program { name, source })?;
         }
+        let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
+        Ok(fd.as_fd())
+    }
+
+    /// Says that a process runs 32-bit code.
+    pub(super) fn runs_32_bit(&self, pid: u32) -> Result<(), KernelError> {
+        let map = self.map("PROCESSES")?;
+        let mut value = [0u8; size_of::<Process>()];
+        match sys::map_lookup(map, pid, &mut value) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                return Err(KernelError::call("bpf(BPF_MAP_LOOKUP_ELEM) of a process")(error));
+            }
+            _ => {}
+        }
+        if let Some(word) = value.get_mut(offset_of!(Process, is_32_bit)..).and_then(<[u8]>::first_chunk_mut)
+        {
+            *word = 1u32.to_ne_bytes();
+        }
+        sys::map_update(map, pid, &value).map_err(KernelError::call("bpf(BPF_MAP_UPDATE_ELEM) of a process"))
     }
 
     /// Says of what class a socket is and how many of its bytes are wanted, beside what the program writes itself.

@@ -39,10 +39,10 @@ use crate::{
         logd,
         sink::{self, Json, Sink, is_reader_gone},
     },
-    cli::{self, Attach, RunOptions},
+    cli::{self, Attach, RunOptions, Sends},
     config::Config,
     control::{Address, Request},
-    kernel::{AttachPath, KernelError, MappedFile, Options, Session},
+    kernel::{AttachPath, KernelError, MappedFile, Options, SendsPath, Session},
     leak::{self, Detector, Severity, Truth},
     pipeline::{AddressBytes, Addresses, Pipeline, Settings},
     place::ip::{self, IpData},
@@ -196,9 +196,13 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         ring_bytes: options.rings.and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024)),
     })?;
     session.set_budget(&config.budget())?;
-    if options.sends
-        && let Err(error) = session.hook_sends()
-    {
+    let hooked = match options.sends {
+        Sends::Auto => session.hook_sends().map(drop),
+        Sends::Syscalls => session.hook_sends_through(SendsPath::Syscalls),
+        Sends::Raw => session.hook_sends_through(SendsPath::Raw),
+        Sends::Off => Ok(()),
+    };
+    if let Err(error) = hooked {
         notes.push(format!("socket sends are not watched: {error}"));
     }
     notes.extend(session.hook_also(&config.libraries));
@@ -304,8 +308,9 @@ fn say_what_is_watched(session: &Session, apps: usize) {
     say(
         Severity::Info,
         &format!(
-            "watching {libraries} with TLS (hooked by {}); {apps} apps are installed",
-            session.attach_path().name()
+            "watching {libraries} with TLS (hooked by {}; sends: {}); {apps} apps are installed",
+            session.attach_path().name(),
+            session.sends_path().map_or("off", SendsPath::name)
         ),
     );
     let not = session.unreadable();

@@ -29,7 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn can_watch_sends() -> bool {
     let started = Session::bare(&Options::default()).and_then(|mut session| session.hook_sends());
     match started {
-        Ok(()) => true,
+        Ok(_) => true,
         Err(
             error @ (KernelError::NotRoot
             | KernelError::NoProgram
