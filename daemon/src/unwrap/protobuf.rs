@@ -4,6 +4,8 @@
 //! something else (wire format: protobuf.dev/programming-guides/encoding).
 #![forbid(unsafe_code)]
 
+use compact_str::ToCompactString as _;
+
 use super::{Value, limits::Budget, text};
 
 /// Largest field number (2^29 − 1) and the largest that is believed of bytes nobody called protobuf.
@@ -76,7 +78,7 @@ fn message(
             // 3 and 4 are groups, given up in 2008; 6 and 7 never were.
             _ => return None,
         };
-        fields.push((field.to_string().into(), value));
+        fields.push((field.to_compact_string(), value));
     }
     Some(Value::Map(fields))
 }
@@ -135,7 +137,7 @@ fn varint(data: &[u8]) -> Option<(u64, &[u8])> {
 /// An int64 is sent as its 64 bits.
 fn whole(number: u64) -> super::Str {
     let signed = number.cast_signed();
-    if signed < 0 { signed.to_string().into() } else { number.to_string().into() }
+    if signed < 0 { signed.to_compact_string() } else { number.to_compact_string() }
 }
 
 /// Eight bytes are a double where that gives a number of human size, as coordinates are; else an integer.
@@ -150,6 +152,6 @@ fn narrow(bits: u32) -> super::Str {
     if text::human_size(f64::from(float)) {
         format!("{float}").into()
     } else {
-        bits.cast_signed().to_string().into()
+        bits.cast_signed().to_compact_string()
     }
 }

@@ -258,13 +258,26 @@ pub(super) fn utf16_runs(bytes: &[u8]) -> Option<String> {
     let mut out = String::new();
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= 2 * LEAST_RUN - 1) {
+        // A run begins before a zero: of noise and pictures hardly anything else is looked at.
+        match rest.get(1..).and_then(|rest| memchr::memchr(0, rest)) {
+            Some(0) => {}
+            Some(skip) => {
+                at += skip;
+                continue;
+            }
+            None => break,
+        }
         let (pairs, _) = rest.as_chunks::<2>();
         let run = pairs.iter().take_while(|[low, high]| matches!(low, b' '..=b'~') && *high == 0);
+        let length = run.clone().count();
+        if length + 1 < LEAST_RUN {
+            at += (2 * length).max(1);
+            continue;
+        }
         let text: String = run.map(|[low, _]| char::from(*low)).collect();
         // The last character of a big-endian run is not followed by its zero.
-        let last = rest.get(2 * text.len()).filter(|byte| matches!(byte, b' '..=b'~'));
+        let last = rest.get(2 * length).filter(|byte| matches!(byte, b' '..=b'~'));
         let big = at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&0);
-        let length = text.len();
         if length >= LEAST_RUN {
             out.push_str(&text);
             out.push('\n');
