@@ -10,6 +10,7 @@
  *   stream SIZE MS RATE    as many as can be in MS milliseconds; at most RATE a second, 0 for no limit
  *   connections COUNT RATE LIBRARY  a host name, one write of the file and the end, COUNT times, at most RATE a second,
  *                          through a library that only has the functions' names
+ *   hooked                 `hooked=1` when somebody has a probe on SSL_write: its code is not what its file holds
  *   call NAME GROUPS       a system call, GROUPS times 64: getpid read write futex sendto send
  *
  * Times are the median of the groups, in nanoseconds for one call (`ns=`): what else the machine does falls on few groups.
@@ -152,6 +153,26 @@ static void stream(size_t size, long ms, long rate) {
     printf("calls=%ld seconds=%.6f\n", calls, (now() - begin) / 1e9);
 }
 
+/* Whether the first bytes of SSL_write are those of its file. */
+static int is_hooked(void) {
+    unsigned long at = (unsigned long)SSL_write, start, end, offset;
+    unsigned char original[8];
+    char line[1024], path[512];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    if (!maps) die("/proc/self/maps");
+    while (fgets(line, sizeof line, maps)) {
+        if (sscanf(line, "%lx-%lx %*s %lx %*s %*s %511s", &start, &end, &offset, path) != 4 || at < start || at >= end) continue;
+        int file = open(path, O_RDONLY);
+        ssize_t count = pread(file, original, sizeof original, (off_t)(at - start + offset));
+        close(file);
+        fclose(maps);
+        if (count != sizeof original) die(path);
+        return memcmp(original, (const void *)at, sizeof original) != 0;
+    }
+    die("SSL_write is nowhere");
+    return 0;
+}
+
 /* Two ends of a TCP connection on the loopback. */
 static void tcp_pair(int ends[2]) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -253,6 +274,8 @@ int main(void) {
             CPU_SET(a, &set);
             if (sched_setaffinity(0, sizeof set, &set)) die("cpu");
             puts("ok=1");
+        } else if (!strcmp(line, "hooked")) {
+            printf("hooked=%d\n", is_hooked());
         } else if (!strncmp(line, "file ", 5)) {
             load(line + 5);
             printf("size=%zu\n", file_size);
