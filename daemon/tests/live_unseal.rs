@@ -405,12 +405,14 @@ fn what_never_leaves_is_forgotten() {
     let Some((way, library)) = possible().into_iter().next() else { return };
     let phone = Phone::new();
     let mut daemon = Daemon::start(&phone, &library, way);
-    let burn = format!("burn:10000:{SECRET}");
+    // Not among the app's arguments, which the daemon reads to know the app.
+    fs::write(phone.path("secret"), SECRET).unwrap();
+    let secret = format!("file:{}", phone.path("secret").display());
     let host = "kept.example";
     let post = format!("http:/up:{host}:Content-Type: application/octet-stream");
     let text = format!("text:{REPORT}");
     // With it something that does leave, so that there is a store, evidence, and a line.
-    let steps = [&burn, &text, "evp:ecb:0", &post, "send"];
+    let steps = [&secret, "burn:10000", &text, "evp:ecb:0", &post, "send"];
     daemon.app(&phone, "com.miui.home", host, &steps);
     daemon.findings(&phone, "com.miui.home", host, &["imei"]);
     daemon.wait_for("nothing that apps encrypted is held any more");

@@ -22,7 +22,7 @@
  *     http:TARGET:HOST:HEADERS  the buffer becomes the body of a POST; HEADERS are lines joined by |
  *     open:HOST        a new connection with that name
  *     send             SSL_write of the buffer on the connection opened last
- *     burn:COUNT:TEXT  encrypts TEXT and a number COUNT times, and sends nothing of it
+ *     burn:COUNT       encrypts the buffer and a number COUNT times, and sends nothing of it
  *     time:COUNT:SIZE  prints the median of an EVP_CipherUpdate of SIZE bytes, `nanoseconds=`
  *     line             says `waiting` and reads a line from standard input
  *     pause:MS         waits
@@ -262,11 +262,12 @@ static void open_connection(const char *host) {
     if (SSL_connect(ssl) != 1) die("handshake");
 }
 
-static void burn(char *argument) {
-    long count = strtol(argument, &argument, 10);
+static void burn(long count) {
+    static char secret[128];
+    snprintf(secret, sizeof secret, "%.*s", (int)buffer.len, (char *)buffer.at);
     for (long i = 0; i < count; i++) {
         char text[256];
-        int len = snprintf(text, sizeof text, "%s-%ld-and-more-of-it", argument + 1, i);
+        int len = snprintf(text, sizeof text, "%s-%ld-and-more-of-it", secret, i);
         set(&buffer, text, (size_t)len);
         encrypt(i % 2 ? "cbc" : "ecb", 0, 0);
         /* About as fast as a busy app, so that the ring is not simply full. */
@@ -336,7 +337,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(name, "open")) open_connection(value);
         else if (!strcmp(name, "send")) {
             if (SSL_write(ssl, buffer.at, (int)buffer.len) != (int)buffer.len) die("SSL_write");
-        } else if (!strcmp(name, "burn")) burn(value);
+        } else if (!strcmp(name, "burn")) burn(strtol(value, NULL, 10));
         else if (!strcmp(name, "time")) {
             long count = strtol(value, &value, 10);
             take_time(count, (size_t)strtol(value + 1, NULL, 10));
