@@ -5,6 +5,7 @@
  * Everything works on one buffer; a second one collects.
  *
  *   sealed-client STEP...
+ *     uid:N            become this uid and gid (root only)
  *     text:TEXT        the buffer is TEXT
  *     file:PATH        the buffer is the file's content
  *     evp:CIPHER:STEP  encrypt the buffer as Java's Cipher does (EVP_CipherInit_ex twice, EVP_CipherUpdate by STEP bytes, 0 at once,
@@ -31,6 +32,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <grp.h>
 #include <openssl/aead.h>
 #include <openssl/aes.h>
 #include <openssl/base64.h>
@@ -309,7 +311,10 @@ int main(int argc, char **argv) {
         char *name = argv[i], *value = strchr(name, ':');
         if (value) *value++ = 0;
         else value = name + strlen(name);
-        if (!strcmp(name, "text")) set(&buffer, value, strlen(value));
+        if (!strcmp(name, "uid")) {
+            uid_t uid = (uid_t)strtol(value, NULL, 10);
+            if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid)) die("uid");
+        } else if (!strcmp(name, "text")) set(&buffer, value, strlen(value));
         else if (!strcmp(name, "file")) {
             FILE *in = fopen(value, "rb");
             if (!in) die(value);

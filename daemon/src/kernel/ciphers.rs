@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    Options, Session,
     attach::{Attacher, Spot},
     error::KernelError,
     libraries::{self, Part},
@@ -193,6 +194,35 @@ impl Ciphers {
         }
         result
     }
+}
+
+/// Whether this kernel takes the programs, and which files with ciphers in them processes have mapped now.
+pub(super) fn survey() -> Result<String, String> {
+    let tried = Session::bare(&Options::default()).and_then(|mut session| {
+        let own = session.watch_ciphers(std::process::id());
+        session.stop()?;
+        own
+    });
+    tried.map_err(|error| error.to_string())?;
+    let exports = |mapping: &libraries::Mapping| {
+        let file = libraries::open(mapping)?;
+        let (_, part) = libraries::part(&file, mapping)?;
+        let found = symbols::find(&file, part, CIPHER_NEEDED, &[CIPHER_NEEDED]);
+        let at = matches!(&found, Functions::At(found) if found.contains_key(CIPHER_NEEDED));
+        (at || symbols::is_32_bit_with(&file, part, CIPHER_NEEDED)).then(|| {
+            if at { mapping.path.clone() } else { format!("{} (32-bit: not readable)", mapping.path) }
+        })
+    };
+    let mut files: Vec<String> = libraries::mapped_everywhere()
+        .iter()
+        .filter(|mapping| libraries::may_hold_tls(&mapping.path))
+        .filter_map(exports)
+        .collect();
+    files.sort();
+    files.dedup();
+    let files =
+        if files.is_empty() { "no library with ciphers is in use now".to_owned() } else { files.join(", ") };
+    Ok(format!("in chosen apps alone; {files}"))
 }
 
 /// Looks into a file for what programs can be hung on.

@@ -10,7 +10,8 @@ use aya::{
 };
 
 use super::{
-    AttachPath, KernelError, Memory, ONLINE, Options, Proof, SendsPath, Session, TlsFile, cpu_list, netlink,
+    AttachPath, KernelError, Memory, ONLINE, Options, Proof, SendsPath, Session, TlsFile, ciphers, cpu_list,
+    netlink,
     netlink::{LinkSocket, Links, SocketQuery},
     prove,
     ring::Ring,
@@ -88,6 +89,11 @@ pub fn examine(own_tls: Memory) -> Examination {
     for way in [AttachPath::Tracefs, AttachPath::Perf] {
         hooks(&mut list, way);
     }
+    list.tried(
+        "what apps encrypt themselves",
+        ciphers::survey(),
+        "telemetry that an app seals before TLS is named, not read",
+    );
     tracepoints(&mut list);
     network(&mut list);
     Examination {
