@@ -255,20 +255,24 @@ pub(super) fn give_back_memory() {
     }
 }
 
-/// Lets every other thread of the machine go first, for processor time and for reading: for the calling thread alone.
+/// Lets the other threads of the machine go first, for processor time and for reading, without being starved by them: for
+/// the calling thread alone.
 pub(super) fn yield_to_others() -> io::Result<()> {
-    /// `IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT` for `IOPRIO_WHO_PROCESS`, a thread (include/uapi/linux/ioprio.h).
-    const IDLE: libc::c_int = 3 << 13;
+    /// A tenth of the share of an ordinary thread (sched(7)); at 19 a busy machine never gets to it.
+    const NICE: libc::c_int = 10;
+    /// `IOPRIO_CLASS_BE` with the lowest level in it (include/uapi/linux/ioprio.h).
+    const LAST: libc::c_int = 2 << 13 | 7;
+    /// `IOPRIO_WHO_PROCESS`, a thread.
     const WHO_PROCESS: libc::c_int = 1;
     const THIS_THREAD: libc::c_int = 0;
     // SAFETY: numbers only. On Linux a priority belongs to a thread (setpriority(2), C library/kernel differences).
-    let nice = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    let nice = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
     if nice < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: numbers only.
-    let idle = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, THIS_THREAD, IDLE) };
-    if idle < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let last = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, THIS_THREAD, LAST) };
+    if last < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Bytes of one page.

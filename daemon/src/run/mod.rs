@@ -249,6 +249,8 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     if let Some(evidence) = &evidence {
         sync(evidence);
     }
+    session.stop_searching();
+    tell_own_tls(&mut session, store);
     // Whatever ended it: hooks come off.
     let stopped = session.stop();
     watched?;
@@ -318,7 +320,7 @@ fn say_what_is_watched(session: &Session, apps: usize) {
     say(
         Severity::Info,
         &format!(
-            "readable is what apps hand to these libraries; not readable: {other}apps that carry their own TLS (`telltale doctor` names them)"
+            "readable is what apps hand to these libraries; not readable: {other}TLS that apps carry themselves, until it is found and proven (`telltale doctor` names them)"
         ),
     );
     say(Severity::Info, "nothing yet is not all clear; check me: telltale try");

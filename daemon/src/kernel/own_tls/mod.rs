@@ -282,6 +282,11 @@ impl Session {
         }
     }
 
+    /// Ends the search; what is left in the queue waits for the next start.
+    pub fn stop_searching(&mut self) {
+        self.own_tls.searcher = None;
+    }
+
     /// Puts a binary without exported functions into the queue, once.
     pub(super) fn search_later(&mut self, mapping: &Mapping, part: Part, path: PathBuf, identity: Identity) {
         if !(LEAST..=MOST).contains(&part.length) || !self.own_tls.known.insert(identity) {
