@@ -98,7 +98,15 @@ fn every_ability_has_a_verdict() {
     {
         assert_eq!(state(name), "works", "{name}");
     }
-    for name in ["kernel", "security domain", "tracefs", "socket sends through raw_syscalls", "bpf JIT"] {
+    for name in [
+        "kernel",
+        "32-bit processes",
+        "perf_event_paranoid",
+        "security domain",
+        "tracefs",
+        "socket sends through raw_syscalls",
+        "bpf JIT",
+    ] {
         assert!(!state(name).is_empty(), "{name}");
     }
     for check in checks {

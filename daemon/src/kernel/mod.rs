@@ -194,6 +194,12 @@ struct CpuRings {
     cpu: u32,
     data: Ring,
     doorbell: Ring,
+    /// Records read of this CPU.
+    records: u64,
+    /// Of the last look: attempts on this CPU, and records read.
+    looked: (u64, u64),
+    /// At the last look there had been attempts, and nothing read.
+    silent: bool,
 }
 
 /// Which program hangs on which function: (function, at its return, program).
@@ -363,6 +369,7 @@ impl Session {
             }
         };
         for rings in &mut self.cpus {
+            let before = pass.records;
             rings.doorbell.drain(|_, _| {});
             rings.data.drain(|kind, body| pass.take(kind, body, &mut sink_others));
             if renew {
@@ -381,6 +388,7 @@ impl Session {
                     Err(error) => log::debug!("{error}"),
                 }
             }
+            rings.records = rings.records.saturating_add(pass.records.saturating_sub(before));
         }
         self.end_own_tls_pass(&mut |event| sink(pass.number, event));
         self.records = self.records.saturating_add(pass.records);
@@ -514,7 +522,7 @@ impl Session {
         let doorbell = Ring::waking(cpu).map_err(KernelError::call("perf_event_open of a doorbell"))?;
         self.programs.set_ring("RECORDS", cpu, data.event())?;
         self.programs.set_ring("DOORBELL", cpu, doorbell.event())?;
-        self.cpus.push(CpuRings { cpu, data, doorbell });
+        self.cpus.push(CpuRings { cpu, data, doorbell, records: 0, looked: (0, 0), silent: false });
         Ok(())
     }
 
@@ -609,6 +617,25 @@ impl Session {
         Ok(Hooked::New)
     }
 
+    /// CPUs on which records are attempted while none comes out of their ring, at two looks in a row: they were away and back
+    /// between two looks, which newer kernels do not forgive a ring.
+    fn deaf_cpus(&mut self) -> Result<Vec<u32>, KernelError> {
+        let counters = self.programs.counters()?;
+        let mut deaf = Vec::new();
+        for rings in &mut self.cpus {
+            let attempts = usize::try_from(rings.cpu).ok().and_then(|cpu| counters.get(cpu));
+            let now = (attempts.map_or(0, |cpu| cpu.attempts), rings.records);
+            let read = now.1 != rings.looked.1;
+            if rings.silent && !read {
+                log::info!("nothing comes out of the ring of CPU {}: it is opened afresh", rings.cpu);
+                deaf.push(rings.cpu);
+            }
+            rings.silent = !read && now.0 != rings.looked.0;
+            rings.looked = now;
+        }
+        Ok(deaf)
+    }
+
     /// Opens rings on CPUs that have come online since, and again on those that were away. Returns true when the
     /// descriptors of [`Session::doorbells`] have changed.
     ///
@@ -619,12 +646,13 @@ impl Session {
         let gone = self.cpus.iter().any(|rings| !online.contains(&rings.cpu));
         let new: Vec<u32> =
             online.iter().copied().filter(|cpu| !self.cpus.iter().any(|rings| rings.cpu == *cpu)).collect();
-        if !gone && new.is_empty() {
+        let deaf = self.deaf_cpus()?;
+        if !gone && new.is_empty() && deaf.is_empty() {
             return Ok(false);
         }
         // A ring whose CPU went away answers no more on some kernels even when the CPU is back: open it afresh then.
-        self.cpus.retain(|rings| online.contains(&rings.cpu));
-        for cpu in new {
+        self.cpus.retain(|rings| online.contains(&rings.cpu) && !deaf.contains(&rings.cpu));
+        for cpu in new.into_iter().chain(deaf) {
             self.open_rings(cpu)?;
         }
         Ok(true)
