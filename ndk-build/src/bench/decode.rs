@@ -14,6 +14,7 @@ use crate::say;
 use crate::setup::{self, Need};
 
 use super::bed::Bed;
+use super::helper::on_cpu;
 use super::stats::Spread;
 use super::table::{Budget, Row, number};
 
@@ -49,10 +50,7 @@ pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
 }
 
 fn throughput(bed: &Bed<'_>) -> Result<Vec<Row>> {
-    let bench =
-        || bed.context.cargo().args(["bench", "--quiet", "--package", "telltale", "--bench", "unwrap"]);
-    let object = bed.context.ebpf_object();
-    bench().arg("--no-run").env("TELLTALE_EBPF_OBJECT", &object).output()?;
+    let program = build(bed)?;
     let groups: Vec<&str> = TELEMETRY.iter().chain(&ORDINARY).map(|(group, _)| *group).collect();
     let functions: Vec<&str> = ALONE.iter().map(|(name, _)| *name).chain([WHOLE]).collect();
     let filter = format!("^({})/({})$", groups.join("|"), functions.join("|"));
@@ -60,8 +58,11 @@ fn throughput(bed: &Bed<'_>) -> Result<Vec<Row>> {
     let mut turns: Vec<Vec<Vec<f64>>> = Vec::new();
     for _ in 0..bed.pick(7, 3) {
         let (warm, measure) = bed.pick(("0.1", "0.4"), ("0.05", "0.15"));
-        let run = bench().env("TELLTALE_EBPF_OBJECT", &object).arg("--").arg(&filter);
-        run.args(["--warm-up-time", warm, "--measurement-time", measure, "--sample-size", "10"]).output()?;
+        on_cpu(0, &program)
+            .env("CARGO_TARGET_DIR", &bed.context.target)
+            .args(["--bench", "--warm-up-time", warm, "--measurement-time", measure, "--sample-size", "10"])
+            .arg(&filter)
+            .output()?;
         let read = |group: &&str| functions.iter().map(|function| speed(bed, group, function)).collect();
         turns.push(groups.iter().map(read).collect());
     }
@@ -99,6 +100,23 @@ fn throughput(bed: &Bed<'_>) -> Result<Vec<Row>> {
     Ok(telemetry.chain(ordinary).collect())
 }
 
+/// Builds the daemon's own bench and says where it is.
+fn build(bed: &Bed<'_>) -> Result<String> {
+    let said = bed
+        .context
+        .cargo()
+        .args(["bench", "--quiet", "--package", "telltale", "--bench", "unwrap", "--no-run"])
+        .arg("--message-format=json")
+        .env("TELLTALE_EBPF_OBJECT", bed.context.ebpf_object())
+        .output()?;
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut programs = messages.filter_map(|message| {
+        let is_bench = message.pointer("/target/name")?.as_str()? == "unwrap";
+        is_bench.then(|| message.get("executable")?.as_str().map(str::to_owned))?
+    });
+    programs.next().ok_or_else(|| Error::Check("cargo did not say where it left the bench".into()))
+}
+
 /// What criterion noted last: megabytes in a second. Not a number when it did not run this one.
 fn speed(bed: &Bed<'_>, group: &str, function: &str) -> f64 {
     let dir = bed.context.target.join("criterion").join(group).join(function).join("new");
@@ -125,8 +143,7 @@ fn instructions(bed: &Bed<'_>) -> Result<Row> {
         let out = bed.dir.join("callgrind.out");
         let mut collected = None;
         let run = Run::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file"])
-            .arg(&out)
+            .args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())])
             .arg(bed.context.telltale())
             .args(["decode", "--json"])
             .arg(&file);

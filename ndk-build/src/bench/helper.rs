@@ -146,12 +146,14 @@ pub fn pair(line: &str, key: &str) -> Option<f64> {
     line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
 }
 
-/// `program`, on one CPU alone where the machine has two or more.
+/// `program`, ahead of what else the machine does, and on one CPU alone where there are two or more. The kernel's clock goes on
+/// while others run: without this the longer of two things measured would seem slower than it is.
 pub fn on_cpu(cpu: usize, program: impl AsRef<std::ffi::OsStr>) -> Run {
+    let ahead = Run::new("nice").args(["-n", "-20"]);
     if cpus() > cpu && cpus() > 1 {
-        Run::new("taskset").args(["-c", &cpu.to_string()]).arg(program)
+        ahead.args(["taskset", "-c", &cpu.to_string()]).arg(program)
     } else {
-        Run::new(program)
+        ahead.arg(program)
     }
 }
 
