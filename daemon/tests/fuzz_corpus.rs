@@ -3,6 +3,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failed test panics")]
 
+#[path = "../fuzz/src/kernel.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
+mod kernel;
+
 #[path = "../fuzz/src/kept.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod kept;
@@ -24,7 +28,9 @@ use std::path::Path;
 /// Every target: folder of its corpus, what it does, and how many mutations to try.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 22] = [
+const TARGETS: [Target; 24] = [
+    ("record", kernel::record, 20_000),
+    ("netlink", kernel::netlink, 20_000),
     ("http1", wire::http1, 5_000),
     ("h2", wire::h2, 5_000),
     ("websocket", wire::websocket, 5_000),

@@ -103,7 +103,7 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
 /// # Errors
 /// As [`compile::ebpf_for`].
 pub fn ebpf_object(ctx: &Context) -> Result<PathBuf> {
-    let object = ctx.target.join("ebpf/telltale-aarch64.bpf.o");
+    let object = ctx.ebpf_object_for("aarch64");
     compile::ebpf_for(ctx, "aarch64", &object)?;
     Ok(object)
 }

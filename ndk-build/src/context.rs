@@ -51,6 +51,11 @@ impl Context {
         self.target.join("ebpf/telltale.bpf.o")
     }
 
+    /// The eBPF object for machines of `arch`.
+    pub fn ebpf_object_for(&self, arch: &str) -> PathBuf {
+        self.target.join(format!("ebpf/telltale-{arch}.bpf.o"))
+    }
+
     /// The daemon for this machine.
     pub fn telltale(&self) -> PathBuf {
         self.target.join("release/telltale")

@@ -310,7 +310,8 @@ fn live(context: &Context) -> Result<Tally> {
 
 fn conformance(context: &Context) -> Result<Tally> {
     compile::ebpf(context)?;
-    let outcome = conform::check(context)?;
+    let mut outcome = conform::check(context)?;
+    outcome.breaches.extend(conform::check_handset(context)?);
     for breach in &outcome.breaches {
         say::note(&breach.to_string());
     }

@@ -337,7 +337,7 @@ pub(super) fn is_alive(pid: u32) -> bool {
 fn peer(sockets: &mut SocketQuery, pid: u32, fd: i32) -> Option<SocketAddr> {
     let link = fs::read_link(process(pid).join("fd").join(fd.to_string())).ok()?;
     let inode: u32 = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-    let peer = sockets.all().ok()?.into_iter().find(|socket| socket.inode == inode)?.peer?;
+    let peer = sockets.find(inode).ok()??.peer?;
     let ip: IpAddr = peer.ip().to_canonical();
     Some(SocketAddr::new(ip, peer.port()))
 }

@@ -18,6 +18,9 @@ use crate::{compile, no_arguments, say};
 use object::BpfObject;
 use rules::{Breach, Rule};
 
+/// The handset's machine type, as Rust names it.
+const HANDSET: &str = "aarch64";
+
 /// What the check came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -34,7 +37,8 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
     no_arguments("conform", rest)?;
     setup::ensure(context, &[Need::Host, Need::Ebpf])?;
     compile::ebpf(context)?;
-    let outcome = check(context)?;
+    let mut outcome = check(context)?;
+    outcome.breaches.extend(check_handset(context)?);
     if let Some(reason) = &outcome.verifier_skipped {
         say::note(&format!("skipped: verifier: {reason}"));
     }
@@ -64,6 +68,24 @@ pub fn check(context: &Context) -> Result<Outcome> {
     say::plain(&table(&object, &processed));
     let programs = u32::try_from(object.programs.len()).unwrap_or(u32::MAX);
     Ok(Outcome { programs, verifier_skipped, breaches })
+}
+
+/// Checks the object for arm64, the handset's, by its file alone: this machine's verifier would judge reads of another
+/// machine's registers.
+///
+/// # Errors
+/// When it cannot be built or read. Breaches are no error here.
+pub fn check_handset(context: &Context) -> Result<Vec<Breach>> {
+    let path = context.ebpf_object_for(HANDSET);
+    compile::ebpf_for(context, HANDSET, &path)?;
+    let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
+    let object =
+        BpfObject::parse(&bytes).map_err(|error| Error::Check(format!("{}: {error}", path.display())))?;
+    let mut breaches = rules::check(&object);
+    for breach in &mut breaches {
+        breach.of = format!("{HANDSET}: {}", breach.of);
+    }
+    Ok(breaches)
 }
 
 /// Loads every program into this machine's kernel, through the loader the daemon uses, and reads how many instructions its

@@ -6,7 +6,7 @@ mod links;
 mod sockets;
 
 pub use links::{Link, LinkKind, LinkSocket, Links};
-pub use sockets::{Socket, SocketQuery, Transport};
+pub use sockets::{Socket, SocketQuery, Transport, sockets_in};
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -157,7 +157,7 @@ impl Wire {
     fn read<M>(
         &mut self,
         wait: Wait,
-        mut take: impl FnMut(NetlinkHeader, NetlinkPayload<M>) -> Result<(), Errno>,
+        take: impl FnMut(NetlinkHeader, NetlinkPayload<M>) -> Result<(), Errno>,
     ) -> Result<bool, Error>
     where
         M: NetlinkDeserializable,
@@ -172,23 +172,33 @@ impl Wire {
                 Err(errno) => return Err(self.failed("recv", errno)),
             }
         };
-        let mut rest = self.buffer.get(..size).unwrap_or_default();
-        while !rest.is_empty() {
-            let malformed = |source| Error::Malformed { what: self.what, source };
-            // The length is checked here: a message that claims none would be read for ever.
-            let length = NetlinkBuffer::new_checked(rest)
-                .map_err(malformed)?
-                .length()
-                .try_into()
-                .unwrap_or(usize::MAX);
-            let (header, payload) = NetlinkMessage::<M>::deserialize(rest).map_err(malformed)?.into_parts();
-            take(header, payload).map_err(|errno| Error::Refused { what: self.what, errno })?;
-            // Messages are aligned to four bytes (NLMSG_ALIGNTO, include/uapi/linux/netlink.h).
-            let step = length.saturating_add(3) & !3;
-            rest = rest.get(step..).unwrap_or_default();
-        }
+        each_message(self.what, self.buffer.get(..size).unwrap_or_default(), take)?;
         Ok(true)
     }
+}
+
+/// Takes a datagram of messages apart.
+fn each_message<M>(
+    what: &'static str,
+    datagram: &[u8],
+    mut take: impl FnMut(NetlinkHeader, NetlinkPayload<M>) -> Result<(), Errno>,
+) -> Result<(), Error>
+where
+    M: NetlinkDeserializable,
+{
+    let malformed = |source| Error::Malformed { what, source };
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        // The length is checked here: a message that claims none would be read for ever.
+        let length =
+            NetlinkBuffer::new_checked(rest).map_err(malformed)?.length().try_into().unwrap_or(usize::MAX);
+        let (header, payload) = NetlinkMessage::<M>::deserialize(rest).map_err(malformed)?.into_parts();
+        take(header, payload).map_err(|errno| Error::Refused { what, errno })?;
+        // Messages are aligned to four bytes (NLMSG_ALIGNTO, include/uapi/linux/netlink.h).
+        let step = length.saturating_add(3) & !3;
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 impl AsFd for Wire {
