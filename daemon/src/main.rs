@@ -8,7 +8,7 @@ use std::{
 
 use telltale::{
     alert::{explain, sink::is_reader_gone},
-    cli::{self, Command, decode, doctor, evidence, mute, status, trial},
+    cli::{self, Command, decode, doctor, evidence, mute, status, trial, watch},
     config::{self, Config},
     kernel, run, store,
 };
@@ -20,11 +20,12 @@ fn main() -> ExitCode {
     };
     let done = match command {
         Command::Help => print(cli::HELP),
-        Command::Version => print(&format!("telltale {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Version => print(&evidence::version()),
         Command::Explain(kind) => print(&explain(kind)),
         Command::ConfigDefault => print(config::DEFAULT),
         Command::ConfigCheck(file) => config_check(file),
         Command::Decode(options) => decode::decode(&options).map_err(|error| error.to_string()),
+        Command::Watch(options) => watch::run(&options).map_err(|error| error.to_string()),
         Command::Try(options) => trial::run(&options).map_err(|error| error.to_string()),
         Command::Mute(command) => {
             mute::run(&command).map_err(|error| error.to_string()).and_then(|said| print(&said))

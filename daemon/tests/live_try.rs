@@ -14,6 +14,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -253,6 +257,30 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     assert_eq!(verdict(&records, "search phrase")["verdict"], "sent");
     // It is watched for a day more.
     assert!(phone.store().join("try.json").exists());
+
+    // Who watches sees what is found from then on: each time another host, because a known thing is not told again.
+    let mut watcher = Command::new(env!("CARGO_BIN_EXE_telltale"))
+        .args(["watch", "--store"])
+        .arg(phone.store())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(watcher.stdout.take().unwrap());
+    let _watcher = Program(watcher);
+    let seen = Arc::new(AtomicBool::new(false));
+    let sees = Arc::clone(&seen);
+    thread::spawn(move || {
+        let mut lines = output.lines().map_while(Result::ok);
+        sees.store(lines.any(|line| line.contains(".watched.example")), Ordering::SeqCst);
+    });
+    let mut number = 0;
+    let told = || {
+        number += 1;
+        let host = format!("r{number}.watched.example");
+        phone.send(&collector, phone.browser, &host, &post(&host, &format!("{{\"q\":\"{phrase}\"}}")));
+        until(Duration::from_millis(500), || seen.load(Ordering::SeqCst))
+    };
+    assert!(until(Duration::from_secs(60), told), "the watcher sees nothing");
 
     kill(Pid::from_raw(daemon.0.id() as i32), Signal::SIGTERM).unwrap();
     let ended = || daemon.0.try_wait().unwrap().is_some();

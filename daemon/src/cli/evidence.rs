@@ -241,6 +241,16 @@ fn forget(command: &EvidenceCommand) -> Result<usize, Error> {
     Ok(store::forget(&command.from, |record| fits(record) || of_message(record))?)
 }
 
+/// What `--version` says: this program, and the address data with what its licence asks to be shown.
+pub fn version() -> String {
+    let sources = Sources::of(address_file().as_ref());
+    let mut text = format!("telltale {}\n", sources.version);
+    if !sources.country.is_empty() {
+        text.push_str(&format!("address data: {}\n{}\n", sources.country, sources.attribution));
+    }
+    text
+}
+
 /// The packed address file as the module has it: beside `system/bin/telltale`'s own folder.
 fn address_file() -> Option<IpData<Vec<u8>>> {
     let file = crate::place::ip::installed_file()?;
@@ -345,22 +355,26 @@ fn alerts(command: &EvidenceCommand, json: bool) -> Result<String, Error> {
             let _ = writeln!(text, "{}", Value::Object(fields));
             continue;
         }
-        let _ = writeln!(
-            text,
-            "{} {} {}  {} → {}: {} {}",
-            finding.get("time"),
-            finding.severity().letter(),
-            finding.get("id"),
-            finding.app(),
-            finding.owner(),
-            words::kind(finding.get("kind")),
-            words::masked(finding.get("kind"), finding.get("value")),
-        );
+        let _ = writeln!(text, "{}", line(finding));
     }
     if text.is_empty() && !json {
         text.push_str("no finding fits; nothing yet is not all clear\n");
     }
     Ok(text)
+}
+
+/// A finding in one line, its value masked.
+pub(super) fn line(finding: &Finding) -> String {
+    format!(
+        "{} {} {}  {} → {}: {} {}",
+        finding.get("time"),
+        finding.severity().letter(),
+        finding.get("id"),
+        finding.app(),
+        finding.owner(),
+        words::kind(finding.get("kind")),
+        words::masked(finding.get("kind"), finding.get("value")),
+    )
 }
 
 /// The newest finding of an id, and the whole way from the bytes to its value.

@@ -9,6 +9,7 @@ mod har;
 pub mod mute;
 pub mod status;
 pub mod trial;
+pub mod watch;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -49,6 +50,8 @@ telltale try [--store DIR] [--wait SECONDS] [--json] [-- OPTION...]
     they are sent. The running telltale looks for them; where none runs, one is started with the OPTIONs of run.
     --wait        watch that long instead of asking when you are done
 
+telltale watch [--store DIR] [--plain] what is found, live, and the busiest apps; plain lines where no terminal is
+
 telltale mute [list] | [add] PART... | remove NUMBER
     What you do not want to hear of; the evidence keeps it. PART, of which all must fit: --app NAME --host HOST
     --owner OWNER --kind KIND --id ID, and --until DATE
@@ -88,6 +91,8 @@ pub enum Command {
     Decode(DecodeOptions),
     /// Make an experiment.
     Try(trial::TryOptions),
+    /// Watch what is found.
+    Watch(watch::WatchOptions),
     /// Mute.
     Mute(mute::MuteCommand),
     /// Read what was kept.
@@ -254,6 +259,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             "run" => run(&mut args)?,
             "decode" => decode(&mut args)?,
             "try" => trial::parse(&mut args)?.map_or(Command::Help, Command::Try),
+            "watch" => watch::parse(&mut args)?.map_or(Command::Help, Command::Watch),
             "mute" => mute::parse(&mut args)?.map_or(Command::Help, Command::Mute),
             "doctor" => doctor(&mut args)?,
             "status" => ask_status(&mut args)?,

@@ -81,8 +81,8 @@ pub fn status(options: &StatusOptions) -> Result<String, StatusError> {
     Ok(if options.json { answer } else { text(&value) })
 }
 
-/// Sends a request and reads the answer to its end.
-fn ask(address: &Address, request: &Request) -> Result<String, StatusError> {
+/// Connects and sends a request.
+pub(super) fn send(address: &Address, request: &Request) -> Result<UnixStream, StatusError> {
     let place = match address {
         Address::File(file) => file.display().to_string(),
         Address::Abstract => format!("@{}", String::from_utf8_lossy(ABSTRACT)),
@@ -103,8 +103,14 @@ fn ask(address: &Address, request: &Request) -> Result<String, StatusError> {
     })?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.write_all(request.line().as_bytes()).map_err(failed)?;
+    Ok(stream)
+}
+
+/// Sends a request and reads the answer to its end.
+pub(super) fn ask(address: &Address, request: &Request) -> Result<String, StatusError> {
     let mut answer = String::new();
-    stream.take(LONGEST).read_to_string(&mut answer).map_err(failed)?;
+    let read = send(address, request)?.take(LONGEST).read_to_string(&mut answer);
+    read.map_err(|error| StatusError::Answer(error.to_string()))?;
     Ok(answer)
 }
 

@@ -50,6 +50,35 @@ pub fn is_secret(name: &str) -> bool {
         || MORE_SECRETS.iter().any(|part| lower.contains(part))
 }
 
+/// Names that programs also use for what opens nothing and nobody wrote: `"state":"open"`, `"key":"home"`, `"text":"button_ok"`.
+const OFTEN_PLAIN: &[&str] =
+    &["state", "key", "code", "text", "content", "body", "input", "note", "subject", "post"];
+/// The longest word a program calls something by.
+const LONGEST_WORD: usize = 32;
+
+/// Whether a value under such a name is a program's word, or a structure that is looked into by itself.
+fn says_little(name: &str, value: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    if !OFTEN_PLAIN.contains(&name.as_str()) {
+        return false;
+    }
+    let value = value.trim_ascii();
+    if matches!(value.first(), Some(b'{' | b'[')) {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let parts = text.split(['_', '.', '-']);
+    let is_word = text.len() <= LONGEST_WORD && parts.clone().all(word);
+    match name.as_str() {
+        // Four digits and more may be one that was sent to be typed in.
+        "code" if text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit()) => true,
+        "state" | "key" | "code" => is_word,
+        // One word alone may be somebody's.
+        _ => is_word && parts.count() > 1,
+    }
+}
+
 /// A request as text: what an HTTP/1 client would have written, whatever carried it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
@@ -150,13 +179,30 @@ fn holds_secret(tree: &Tree) -> bool {
     tree.nodes.iter().any(|node| {
         let name = node.step.split_once(':').map_or("", |(_, name)| name);
         let last = node.at.rsplit(['.', '[', ']', '"']).find(|part| !part.is_empty()).unwrap_or_default();
-        let named = (is_secret(name) || is_secret(last)) && !is_mark(&node.content);
+        let opens = |name: &str| is_secret(name) && !content_says_little(name, &node.content);
+        let named = (opens(name) || opens(last)) && !is_mark(&node.content);
         named
             || match &node.content {
                 Content::Bytes(bytes) => !body_spans(bytes).is_empty(),
                 Content::Value(value) => value_holds_secret(value),
             }
     })
+}
+
+fn content_says_little(name: &str, content: &Content) -> bool {
+    match content {
+        Content::Bytes(bytes) => says_little(name, bytes),
+        Content::Value(value) => value_says_little(name, value),
+    }
+}
+
+fn value_says_little(name: &str, value: &Value) -> bool {
+    match value {
+        Value::Text(text) => says_little(name, text.as_bytes()),
+        Value::Number(text) => says_little(name, text.as_bytes()),
+        Value::List(_) | Value::Map(_) => says_little(name, b"{"),
+        Value::Bytes(_) | Value::Null | Value::Bool(_) => false,
+    }
 }
 
 fn is_mark(content: &Content) -> bool {
@@ -180,9 +226,10 @@ fn is_marked(value: &Value) -> bool {
 fn value_holds_secret(value: &Value) -> bool {
     match value {
         Value::List(list) => list.iter().any(value_holds_secret),
-        Value::Map(map) => map
-            .iter()
-            .any(|(name, value)| (is_secret(name) && !is_marked(value)) || value_holds_secret(value)),
+        Value::Map(map) => map.iter().any(|(name, value)| {
+            let opens = is_secret(name) && !is_marked(value) && !value_says_little(name, value);
+            opens || value_holds_secret(value)
+        }),
         Value::Text(text) => !spans(text.as_bytes()).is_empty(),
         Value::Bytes(bytes) => !spans(bytes).is_empty(),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
@@ -269,7 +316,10 @@ fn pair(bytes: &[u8], end: usize, found: &mut Vec<Range<usize>>) {
     if name.is_empty() || !std::str::from_utf8(name).is_ok_and(is_secret) {
         return;
     }
-    if let Some(value) = value_after(bytes, before.len()) {
+    let name = std::str::from_utf8(name).unwrap_or_default();
+    if let Some(value) = value_after(bytes, before.len())
+        && !says_little(name, bytes.get(value.clone()).unwrap_or_default())
+    {
         found.push(value);
     }
 }
@@ -401,6 +451,15 @@ mod tests {
                 r#"{"url":"https://clinic.example.org/hiv-test?id=12"}"#,
             ),
             (r#"{"token":null,"auth":false}"#, r#"{"token":null,"auth":false}"#),
+            (r#"{"state":"open","key":"home","code":200}"#, r#"{"state":"open","key":"home","code":200}"#),
+            (
+                r#"{"state":"a8f3c9d2e1","key":"k3yK3Y","code":482913}"#,
+                r#"{"state":"***","key":"***","code":***}"#,
+            ),
+            (r#"{"text":"button_ok","n":1}"#, r#"{"text":"button_ok","n":1}"#),
+            (r#"{"text":"pregnant","content":"hello ana"}"#, r#"{"text":"***","content":"***"}"#),
+            (r#"{"content":{"id":"x1","token":"t0"}}"#, r#"{"content":{"id":"x1","token":"***"}}"#),
+            ("hash=abc&state=list.end", "hash=***&state=list.end"),
             ("", ""),
         ] {
             assert_eq!(clean(sent), kept, "{sent}");

@@ -1,15 +1,18 @@
 //! Evidence as a whole: secrets planted in every place of a request are looked for in everything that was kept.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::store::{files, read};
 use super::*;
+use crate::alert::sink::{self, Sink as _};
 use crate::app::AppTable;
 use crate::leak::{Crypt, Data, Detector, Truth};
 use crate::pipeline::{Pipeline, Settings};
+use crate::report::{self, input::Input};
 use crate::stream::Chunk;
 use crate::wire::Connection;
 
@@ -21,8 +24,9 @@ fn truth() -> Truth {
     Truth::from_json(include_str!("../../../tests/samples/device_truth.json")).unwrap()
 }
 
-/// Sends each request on its own connection through the pipeline into evidence at `dir`.
-fn keep(dir: &Path, limits: Limits, requests: &[Vec<u8>]) {
+/// Sends each request on its own connection through the pipeline into evidence at `dir`; gives the log's lines and the JSON.
+fn keep(dir: &Path, limits: Limits, requests: &[Vec<u8>]) -> String {
+    let mut said = Vec::new();
     let evidence = Evidence::open(dir, limits, Map::new(), 1_795_255_200_123).unwrap();
     let mut settings = Settings::new(Detector::new(&truth(), Data::built_in().unwrap()).unwrap());
     settings.observer = Some(Box::new(evidence.clone()));
@@ -31,11 +35,16 @@ fn keep(dir: &Path, limits: Limits, requests: &[Vec<u8>]) {
         let mut flow = Flow::new(AppTable::new().named("com.example.app", 10_123), Crypt::Tls);
         flow.host = Some("sa.api.intl.miui.com".into());
         let id = pipeline.open(flow);
-        pipeline.push(id, Chunk::Bytes(request), 1_795_255_200_123);
-        pipeline.close(id, 1_795_255_200_123);
+        let mut alerts = pipeline.push(id, Chunk::Bytes(request), 1_795_255_200_123);
+        alerts.extend(pipeline.close(id, 1_795_255_200_123));
+        for alert in &alerts {
+            sink::Lines(&mut said).alert(alert).unwrap();
+            sink::Json(&mut said).alert(alert).unwrap();
+        }
     }
     evidence.sync().unwrap();
     assert!(evidence.take_error().is_none() && !evidence.is_pending());
+    String::from_utf8(said).unwrap()
 }
 
 fn kept(dir: &Path) -> Vec<Map<String, Value>> {
@@ -144,7 +153,8 @@ fn no_planted_secret_is_kept_in_any_form() {
     ];
     let dir = tempfile::tempdir().unwrap();
     // Small segments: what was rotated is looked through as well.
-    keep(dir.path(), Limits { segment: 6000, ..Limits::default() }, &requests);
+    let said = keep(dir.path(), Limits { segment: 6000, ..Limits::default() }, &requests);
+    assert!(said.lines().count() > 6 && !said.contains(PLANTED), "{said}");
     assert!(files(dir.path()).unwrap().len() > 1);
 
     let records = kept(dir.path());
@@ -172,6 +182,22 @@ fn no_planted_secret_is_kept_in_any_form() {
         }
     }
     assert!(verify::verify(dir.path()).unwrap().problems.is_empty());
+
+    // Nor does the page have it, nor what is made for others, and nobody else may read the files.
+    let mut input = Input::default();
+    records.iter().for_each(|record| input.record(record));
+    let page = report::page(&input, &report::Sources::default(), true);
+    assert!(page.contains("clinic.example.org") && !page.contains(PLANTED));
+    let title = page.split("<title>").nth(1).and_then(|rest| rest.split('<').next()).unwrap();
+    assert!(!title.contains("clinic") && !title.contains(IMEI), "{title}");
+    let mut names = share::Names::default();
+    records.iter().for_each(|record| names.learn(record));
+    let shared: String =
+        records.iter().map(|record| Value::Object(names.share(record)).to_string()).collect();
+    assert!(!shared.contains(PLANTED) && !shared.contains(IMEI));
+    for file in files(dir.path()).unwrap() {
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o077, 0, "{}", file.display());
+    }
 }
 
 #[test]
