@@ -76,8 +76,19 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it with its store and configuration in `folder`, and waits until it watches.
     pub(crate) fn start(folder: &Path, options: &[&str]) -> Daemon {
+        Daemon::start_by(Command::new(TELLTALE), folder, options)
+    }
+
+    /// The same in a network namespace.
+    pub(crate) fn start_in(namespace: &str, folder: &Path, options: &[&str]) -> Daemon {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{namespace}")).arg(TELLTALE);
+        Daemon::start_by(command, folder, options)
+    }
+
+    fn start_by(mut command: Command, folder: &Path, options: &[&str]) -> Daemon {
         let store = folder.join("store").display().to_string();
-        let mut child = Command::new(TELLTALE)
+        let mut child = command
             .args(["run", "--store", &store])
             .args(options)
             .stdout(Stdio::null())
