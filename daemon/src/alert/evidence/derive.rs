@@ -23,7 +23,7 @@ pub struct Derived {
     pub in_place: usize,
     /// Findings of which only the bytes around the value were kept, and it stands there.
     pub around: usize,
-    /// Findings of which nothing but a hash was kept, or whose bytes were taken out as a secret.
+    /// Findings of which nothing but a hash was kept: their bytes were taken out as a secret, or the app had sealed them.
     pub hash_only: usize,
     /// What differs, by the record's number.
     pub problems: Vec<(u64, String)>,
@@ -150,11 +150,26 @@ fn message(record: &Map<String, Value>) -> Option<(Message, bool)> {
     Some((message, whole))
 }
 
+/// Whether a step of a route opened what an app had sealed with a cipher of its own.
+fn is_sealed(step: &str) -> bool {
+    step == "sealed" || step.starts_with("sealed:")
+}
+
 /// Layers that are not what comes out now.
 fn layers<'r>(record: &'r Map<String, Value>, rebuilt: &'r Rebuilt) -> impl Iterator<Item = String> + 'r {
     let told = record.get("layers").and_then(Value::as_array).into_iter().flatten();
-    told.filter(|_| rebuilt.whole).filter_map(|layer| {
+    // What the app sealed itself was read while it was sent. From the kept bytes it cannot be opened, and layers that came after
+    // it have other numbers without it.
+    let first_sealed = told
+        .clone()
+        .filter(|layer| layer.get("step").and_then(Value::as_str).is_some_and(is_sealed))
+        .filter_map(|layer| layer.get("n")?.as_u64())
+        .min();
+    told.filter(|_| rebuilt.whole).filter_map(move |layer| {
         let number = layer.get("n")?.as_u64()?;
+        if first_sealed.is_some_and(|first| number >= first) {
+            return None;
+        }
         let step = layer.get("step")?.as_str()?;
         let differs = |what: &str| Some(format!("layer {number} ({step}) {what}"));
         let Some(node) = usize::try_from(number).ok().and_then(|number| rebuilt.tree.nodes.get(number))
@@ -185,7 +200,7 @@ fn finding(record: &Map<String, Value>, number: u64, rebuilt: &Rebuilt, derived:
         derived.again = derived.again.saturating_add(1);
         return;
     }
-    if !rebuilt.whole {
+    if !rebuilt.whole || via.split('>').any(is_sealed) {
         derived.hash_only = derived.hash_only.saturating_add(1);
         return;
     }
