@@ -128,7 +128,8 @@ impl Store {
     pub fn append(&mut self, fields: Map<String, Value>) -> Result<(), StoreError> {
         let (line, after) = self.chain.seal(fields);
         if let Err(error) = self.file.write_all(&line) {
-            // Half a line would be cut at the next opening, with everything that was appended to it since.
+            // Half a line would be cut at the next opening, with everything that was appended to it since. Should this fail as
+            // well, that is what happens: the reason told is that of the write.
             let _ = self.file.set_len(self.size);
             return Err(failed("append to", &self.path)(error));
         }
