@@ -30,16 +30,13 @@ pub(super) fn run(bed: &Bed<'_>) -> Result<Vec<Row>> {
 
     let daemon = bed.telltale_everywhere(&["--config", &config])?;
     thread::sleep(Duration::from_secs(2));
-    rows.push(row(
-        "idle: resident set and rings",
-        resident(&daemon, "VmRSS")?,
-        rings,
-        12.0,
-        &parts(&daemon)?,
-    ));
+    let note =
+        format!("{}; {} MiB for a moment at the start", parts(&daemon)?, number(resident(&daemon, "VmHWM")?));
+    rows.push(row("idle: resident set and rings", resident(&daemon, "VmRSS")?, rings, 12.0, &note));
     daemon.stop()?;
 
     let daemon = bed.telltale(&bed.library(), &["--config", &config])?;
+    process::forget_peak(daemon.pid());
     let mut caller = bed.caller()?;
     caller.ask(&format!("file {}", bed.telemetry()?.display()))?;
     let sent = caller.number(&format!("stream 0 {} 0", bed.pick(10_000, 2_000)), "calls")?;
