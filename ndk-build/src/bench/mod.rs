@@ -79,6 +79,8 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
         let rows = (bench.run)(&bed).unwrap_or_else(|error| {
             let text = error.to_string();
             say::note(&text);
+            // The table is for others, whose clone lies elsewhere.
+            let text = text.replace(&format!("{}/", context.root.display()), "");
             vec![Row::not_run(bench.name, text.lines().next().unwrap_or_default())]
         });
         rows.iter().for_each(|row| say::note(&row.line()));
