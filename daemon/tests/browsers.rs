@@ -279,7 +279,7 @@ fn unpacked(machine: &str, wheels: &[(&str, &str, &str)]) -> Option<PathBuf> {
     fs::create_dir_all(&fetched).unwrap();
     let new = folder.join("wheels.new");
     fs::write(&new, &wanted).unwrap();
-    let said = Command::new("python3")
+    let said = Command::new(PYTHON)
         .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"])
         .args(["--disable-pip-version-check", "--python-version", "311", "--platform"])
         .arg(format!("manylinux2014_{machine}"))
@@ -299,7 +299,7 @@ fn unpacked(machine: &str, wheels: &[(&str, &str, &str)]) -> Option<PathBuf> {
         }
     }
     for wheel in fs::read_dir(&fetched).unwrap() {
-        let done = Command::new("python3")
+        let done = Command::new(PYTHON)
             .args(["-m", "zipfile", "-e"])
             .args([&wheel.unwrap().path(), &folder])
             .status();

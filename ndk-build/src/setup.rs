@@ -34,6 +34,8 @@ pub enum Need {
     Vm,
     /// Look at the report as a reader would.
     Page,
+    /// Programs that carry their own TLS: a browser, and Python packages.
+    Browsers,
     /// Compare with what else could be used, and count instructions.
     Bench,
 }
@@ -186,13 +188,19 @@ const ROWS: &[Row] = &[
     Row {
         package: "chromium",
         why: "shows the report: looks, speed, keyboard, hostile text",
-        needs: &[Need::Page],
+        needs: &[Need::Page, Need::Browsers],
         proof: Proof::Program("chromium"),
+    },
+    Row {
+        package: "python3-pip",
+        why: "fetches Python packages that carry their own TLS",
+        needs: &[Need::Browsers],
+        proof: Proof::File("/usr/lib/python3/dist-packages/pip"),
     },
     Row {
         package: "python3",
         why: "clients of live tests",
-        needs: &[Need::Live],
+        needs: &[Need::Live, Need::Browsers],
         proof: Proof::File("/usr/bin/python3"),
     },
     Row {
@@ -274,6 +282,7 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
         Need::Android,
         Need::Vm,
         Need::Page,
+        Need::Browsers,
         Need::Bench,
     ];
     provide(context, &all, allow_removal)?;

@@ -278,7 +278,7 @@ fn browsers(context: &Context) -> Result<Tally> {
         say::note(&format!("skipped: browsers: {reason}"));
         return Ok(Tally { skipped: 1, ..Tally::default() });
     }
-    if let Err(reason) = setup::ensure(context, &[Need::Page]) {
+    if let Err(reason) = setup::ensure(context, &[Need::Browsers]) {
         say::note(&reason.to_string());
     }
     compile::ebpf(context)?;
