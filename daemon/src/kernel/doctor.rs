@@ -265,14 +265,14 @@ fn tracepoints(list: &mut List) {
     let mut chosen = None;
     for (name, path, costs) in [
         (
-            "socket sends through syscalls:*",
-            SendsPath::Syscalls,
-            "sends are seen through raw_syscalls, which costs a little on every system call",
-        ),
-        (
             "socket sends through raw_syscalls",
             SendsPath::Raw,
             "without the other way, what apps send outside TLS libraries is not seen; with it, what 32-bit apps send",
+        ),
+        (
+            "socket sends through syscalls:*",
+            SendsPath::Syscalls,
+            "no other way when another program holds raw_syscalls",
         ),
     ] {
         let tried =
