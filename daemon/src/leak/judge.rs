@@ -198,7 +198,7 @@ mod tests {
         let host = Host {
             name: host.into(),
             role: (!host_role.is_empty()).then(|| host_role.into()),
-            owner: Some("Xiaomi".into()),
+            owner: (!host.contains("example")).then(|| "Xiaomi".into()),
             ..Host::default()
         };
         let context = Context { app: &app, host: Some(&host), crypt: Crypt::Tls, now_ms: 0 };
@@ -210,6 +210,7 @@ mod tests {
         for (app, role, host, telemetry, kind, wanted) in [
             ("browser", "", "www.google.com", false, Kind::SearchQuery, Asked::Yes),
             ("browser", "", "clinic.example.org", false, Kind::VisitedUrl, Asked::Yes),
+            ("browser", "", "api.browser.miui.com", false, Kind::VisitedUrl, Asked::Unknown),
             ("browser", "analytics_sensors", "sa.api.intl.miui.com", false, Kind::VisitedUrl, Asked::No),
             ("browser", "analytics_sensors", "sa.api.intl.miui.com", true, Kind::VisitedUrl, Asked::No),
             ("game", "map", "tiles.example", false, Kind::Location, Asked::Likely),
