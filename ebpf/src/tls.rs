@@ -136,16 +136,16 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     // SAFETY: as above. A call is taken once, so that nothing is ever reported twice.
     unsafe { (*known).ssl = 0 };
 
-    // TLS inside TLS on one thread: the outer one's bytes went into the inner one.
-    let inside = INSIDE.get_ptr_mut(key.thread).filter(|inside| {
+    let mut stage = OUTSIDE;
+    if let Some(inside) = INSIDE.get_ptr_mut(key.thread) {
         // SAFETY: a map value that lives as long as the program runs.
-        unsafe { (**inside).ssl == call.ssl }
-    });
-    let stage = match inside {
-        // SAFETY: as above.
-        Some(inside) => unsafe { core::mem::replace(&mut (*inside).stage, OUTSIDE) },
-        None => OUTSIDE,
-    };
+        unsafe {
+            // TLS inside TLS on one thread: the outer one's bytes went into the inner one.
+            if (*inside).ssl == call.ssl {
+                stage = core::mem::replace(&mut (*inside).stage, OUTSIDE);
+            }
+        }
+    }
     let returned: i32 = context.ret();
     if returned <= 0 {
         return None;
@@ -156,15 +156,17 @@ pub(crate) fn write_returned(context: &RetProbeContext) -> Option<()> {
     }
 
     let connection = connection(call.ssl, key.thread)?;
+    // SAFETY: a map value that lives as long as the program runs.
+    let unknown = unsafe { (*connection).socket == 0 && (*connection).guesses < MAX_GUESSES };
+    // Looked up again: 4.14 takes a pointer that may be null and was kept on the stack for a number.
     if (stage == WRITING || stage == TRIED)
-        && let Some(inside) = inside
+        && unknown
+        && let Some(inside) = INSIDE.get_ptr_mut(key.thread)
     {
-        // SAFETY: map values that live as long as the program runs.
+        // SAFETY: as above.
         unsafe {
-            if (*connection).socket == 0 && (*connection).guesses < MAX_GUESSES {
-                (*inside).stage = DUE;
-                (*inside).total = total;
-            }
+            (*inside).stage = DUE;
+            (*inside).total = total;
         }
     }
     // SAFETY: a map value that lives as long as the program runs. Two threads in one `SSL*` break the library's own
