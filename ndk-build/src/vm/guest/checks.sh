@@ -131,13 +131,6 @@ send_samples
 sleep 5
 hand_over samples
 
-# An app that seals its report with a cipher of its own before TLS. It is met by its connection, watched, and read.
-/system/bin/sealed-client "uid:$SEALED_UID" open:tracking.intl.miui.com pause:3000 file:/sealed-report evp:ecb:0 \
-    'http:/track/v4:tracking.intl.miui.com:OT_sender: com.miui.player|Content-Type: application/octet-stream' send pause:1000 ||
-    fail sealed "the client failed"
-sleep 3
-hand_over sealed
-
 # logd goes and comes back, as when it crashes on a phone.
 kill "$LOGD"
 rm -f /dev/socket/logdw
