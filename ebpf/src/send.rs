@@ -324,7 +324,7 @@ fn encrypted(
     // A TLS record is a type, a major version of 3, a minor one, and a length (RFC 8446 section 5.1).
     let head = head(call)?;
     let (record_type, major, handshake) = (head & 0xff, head >> 8 & 0xff, head >> 40 & 0xff);
-    if major != 3 || record_type < 20 || record_type > 23 {
+    if major != 3 || !(20..=23).contains(&record_type) {
         return None;
     }
     if record_type == 22 && handshake == 1 {

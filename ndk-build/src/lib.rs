@@ -7,7 +7,7 @@
 //! | `clients` | [`clients`] |
 //! | `demo` | [`demo`], with [`samples`] |
 //! | `test` | [`suite`] |
-//! | `bench` | [`bench`] |
+//! | `bench` | [`mod@bench`] |
 //! | `place-data` | [`place_data`], with [`place_pack`] |
 //! | `android` | [`android`], with [`sysroot`] and [`elf_check`] |
 //! | `conform` | [`conform`] |

@@ -204,6 +204,12 @@ const ROWS: &[Row] = &[
         proof: Proof::File("/usr/bin/python3"),
     },
     Row {
+        package: "curl",
+        why: "a client of live tests",
+        needs: &[Need::Live],
+        proof: Proof::Program("curl"),
+    },
+    Row {
         package: "iproute2",
         why: "network namespaces for live tests",
         needs: &[Need::Live],
@@ -238,19 +244,6 @@ const ROWS: &[Row] = &[
         why: "holds mitmproxy, to compare with",
         needs: &[Need::Bench],
         proof: Proof::File("/usr/share/python-wheels"),
-    },
-    Row {
-        package: "python3",
-        why: "an app that sends, also with several uids",
-        needs: &[Need::Clients],
-        proof: Proof::File("/usr/bin/python3"),
-    },
-    Row { package: "curl", why: "another", needs: &[Need::Clients], proof: Proof::Program("curl") },
-    Row {
-        package: "iproute2",
-        why: "sets up the networks that they send in",
-        needs: &[Need::Clients],
-        proof: Proof::Program("ip"),
     },
     Row {
         package: "lld-22",
