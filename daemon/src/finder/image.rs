@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
-use object::elf::{self, EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE};
+use object::elf::{EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, LittleEndian};
 
@@ -60,7 +60,7 @@ impl<'a> Image<'a> {
         let arch = match header.e_machine(endian) {
             EM_AARCH64 => Arch::Aarch64,
             #[cfg(not(target_os = "android"))]
-            elf::EM_X86_64 => Arch::X86_64,
+            object::elf::EM_X86_64 => Arch::X86_64,
             other => return Err(bad(&format!("machine {other}"))),
         };
         if !matches!(header.e_type(endian), ET_DYN | ET_EXEC) {
