@@ -7,6 +7,8 @@ MODDIR=${0%/*}
 if [ -f "$HOOKS_OFF" ]; then
     echo "Telltale was off after three crashes (last: $(cat "$HOOKS_OFF"))."
     rm -f "$HOOKS_OFF"
+    # Its supervisor may still be on its way out, and would be taken for one that is about to start the daemon.
+    stop_one "$SUPERVISOR_PID" service.sh
 fi
 if running "$DAEMON_PID" telltale; then
     echo "Telltale is running (process $running_pid)."
