@@ -50,6 +50,12 @@ const SENT: &[(&str, u32, Option<&str>)] = &[
     ("10_launcher_folder_swipe", 10126, Some("com.miui.systemAdSolution")),
     ("23_news_item", 10127, None),
 ];
+/// The app that seals its report itself, its uid, and the report: what OneTrack says of another app's screen.
+const SEALED: (&str, u32, &str) = (
+    "com.miui.analytics",
+    10128,
+    r#"[{"H":{"event":"onetrack_pa","instance_id":"fc704e6b-13c4-4b26-af5e-411f75da84f2","pkg":"com.miui.player"},"B":{"type":1,"class":"com.miui.player.ui.SearchActivity"}}]"#,
+);
 /// The sample sent once more in each later phase, and the first of the uids it is sent from then.
 const AGAIN: (&str, u32) = ("01_visited_url", 10201);
 /// How many apps send it later on.
@@ -152,7 +158,7 @@ fn machine(ctx: &Context, root: &Path, daemon: &Path, android_root: Option<&Path
         image.copy(&format!("system/lib64/{name}"), 0o644, &from)?;
         image.link(&format!("lib/{name}.0"), &format!("/system/lib64/{name}"));
     }
-    for name in ["tls-client", "tls-collector", "logd"] {
+    for name in ["tls-client", "tls-collector", "sealed-client", "logd"] {
         image.copy(&format!("system/bin/{name}"), 0o755, &client(ctx, root, name)?)?;
     }
     image.link("system/bin/log", "/system/bin/logd");
@@ -182,6 +188,10 @@ fn apps(ctx: &Context, image: &mut Image) -> Result<()> {
             packages.insert((*other).to_owned(), *uid);
         }
     }
+    let (app, uid, report) = SEALED;
+    packages.insert(app.to_owned(), uid);
+    image.file("sealed-report", 0o644, report);
+    script.push_str(&format!("SEALED_UID={uid}\n"));
     let (again, first_uid) = AGAIN;
     for uid in (first_uid..).zip(0..AGAIN_APPS).map(|(uid, _)| uid) {
         packages.insert(format!("com.example.later{uid}"), uid);
@@ -275,6 +285,7 @@ impl Report {
         }
         let lines = self.lines.get("samples").map_or(&[][..], Vec::as_slice);
         self.failed.extend(sent.iter().flat_map(|(sample, uid)| missing(sample, *uid, lines)));
+        self.failed.extend(unread(self.lines.get("sealed").map_or(&[][..], Vec::as_slice)));
         let priorities: BTreeSet<char> = self.lines.values().flatten().map(|line| line.priority).collect();
         for priority in ['I', 'W', 'E'] {
             if !priorities.contains(&priority) {
@@ -291,6 +302,18 @@ impl Report {
         }
         Err(Error::Check(format!("the arm64 machine found:\n  {}", self.failed.join("\n  "))))
     }
+}
+
+/// What is missing of the report that an app sealed itself.
+fn unread(lines: &[Line]) -> Option<String> {
+    let (app, uid, _) = SEALED;
+    let uid = uid.to_string();
+    let read = lines.iter().any(|line| {
+        line.field("uid") == Some(&*uid)
+            && line.field("kind") == Some("screen_view")
+            && line.field("crypt") == Some("sealed")
+    });
+    (!read).then(|| format!("no line reads what {app} (uid {uid}) sealed itself"))
 }
 
 /// The expected kinds of a sample that no line names together with its uid.
@@ -341,6 +364,10 @@ mod tests {
         for (priority, text) in [(4, "a | kind=x"), (5, "b | kind=imei app=a uid=10125"), (6, "c | kind=y")] {
             report.take(&format!("@@ logd samples 0 7 {}", recorded(priority, text)));
         }
+        report.take(&format!(
+            "@@ logd sealed 0 7 {}",
+            recorded(5, "d | kind=screen_view uid=10128 crypt=sealed")
+        ));
         report.take("@@ ok install");
         report.take("@@ end\r");
         report

@@ -131,6 +131,14 @@ send_samples
 sleep 5
 hand_over samples
 
+# An app that seals its report with a cipher of its own before TLS. It is met by its connection, watched, and read; the programs
+# for that are loaded when the first such app is met, which takes its time under emulation.
+/system/bin/sealed-client "uid:$SEALED_UID" open:tracking.intl.miui.com pause:15000 file:/sealed-report evp:ecb:0 \
+    'http:/track/v4:tracking.intl.miui.com:OT_sender: com.miui.player|Content-Type: application/octet-stream' send pause:1000 ||
+    fail sealed "the client failed"
+sleep 3
+hand_over sealed
+
 # logd goes and comes back, as when it crashes on a phone.
 kill "$LOGD"
 rm -f /dev/socket/logdw
