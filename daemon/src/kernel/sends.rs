@@ -1,11 +1,11 @@
 //! Watching socket sends: through `raw_syscalls`, else through `syscalls:*` for 64-bit tasks.
 //!
-//! `syscalls:*` runs our programs for the calls that matter alone, and yet costs more: perf's own handler of these tracepoints runs
-//! for every call and copies each one that is hooked. (Measured on 6.18, nanoseconds added to `getppid` and to a `write` to a
-//! file: an empty program on `raw_syscalls` 26 and 27, `raw` 31 and 62, `syscalls` 50 and 180.) It is for kernels where another's
-//! program holds `raw_syscalls`: 4.14.117 lets one hang on each. It never fires for a 32-bit task. So with it `raw_syscalls` is hooked too, once
-//! a 32-bit process is seen. On arm64 the task itself tells its kind; on x86 only its program file does, at which the daemon
-//! looks.
+//! `syscalls:*` runs our programs for the calls that matter alone, but never fires for a 32-bit task. So with it `raw_syscalls` is
+//! hooked too, once a 32-bit process is seen, and then the costs of both add up; phones always have such processes. Measured on
+//! 6.18, nanoseconds added to `getpid` and to a `write` to a file: with nothing else on the machine an empty program on
+//! `raw_syscalls` 57 and 68, `raw` 60 and 135, `syscalls` 10 and 125; with much else on it 26 and 27, 31 and 62, 50 and 180.
+//! `syscalls:*` is also for where another's program holds `raw_syscalls`: 4.14.117 lets one hang on each. On arm64 the task itself
+//! tells its kind; on x86 only its program file does, at which the daemon looks.
 #![forbid(unsafe_code)]
 
 use std::{
