@@ -33,6 +33,8 @@ use telltale::{
 
 /// As the daemon's own pause between two passes.
 const NAP: Duration = Duration::from_millis(1);
+/// The daemon's: records in a pass after which there is no nap.
+const FLOOD: u64 = 16;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -153,6 +155,9 @@ fn read_until_end(session: &mut Session) -> Result<Read, Box<dyn Error>> {
             return Ok(read);
         }
         last = ended.load(Ordering::Relaxed);
-        thread::sleep(NAP);
+        // As the daemon does: no nap in a flood.
+        if pass.records < FLOOD {
+            thread::sleep(NAP);
+        }
     }
 }

@@ -270,6 +270,8 @@ enum Pace {
 
 /// Between two passes while records come.
 const NAP: Duration = Duration::from_millis(1);
+/// After a pass with so many records there is no nap: one core writing to TLS fills a ring of 512 KiB in less than one.
+const FLOOD: u64 = 16;
 /// Passes without a record before going to sleep.
 const QUIET_PASSES: u32 = 5;
 /// See [`Session::set_asleep`].
@@ -452,10 +454,12 @@ fn watch(
     let mut order = Order::new(Limits::default());
     let mut ciphers = Ciphers::new(session, flows);
     let mut pace = Pace::Awake(0);
+    let mut flooded = false;
     let (mut looked, mut synced) = (Instant::now(), Instant::now());
     let mut ready = [EpollEvent::empty(); 16];
     loop {
         let timeout = match pace {
+            Pace::Awake(_) if flooded => EpollTimeout::ZERO,
             Pace::Awake(_) => timeout(NAP),
             Pace::Settling => timeout(SETTLE),
             Pace::Asleep => ciphers.timeout(flows).map_or(EpollTimeout::NONE, timeout),
@@ -549,6 +553,7 @@ fn watch(
             }
         }
         let busy = pass.records > 0 || order.is_waiting() || ciphers.is_waiting();
+        flooded = pass.records >= FLOOD;
         pace = match pace {
             _ if busy || rang => {
                 if !matches!(pace, Pace::Awake(_)) {
