@@ -120,35 +120,34 @@ struct MapAccess {
     flags: u64,
 }
 
+/// One bpf(2) call on an element of a map.
+///
+/// # Safety
+/// `key` must point to as many bytes as the map's keys have. `value` must point to as many as the kernel reads, or writes, for this
+/// command: the value size, for per-CPU maps rounded up to 8 and times the number of possible CPUs.
+unsafe fn map_access(
+    command: libc::c_long,
+    map: BorrowedFd<'_>,
+    key: *const u8,
+    value: *const u8,
+) -> io::Result<()> {
+    let access =
+        MapAccess { map: map.as_raw_fd() as u32, padding: 0, key: key as u64, value: value as u64, flags: 0 };
+    // SAFETY: `access` outlives the call; what it points to is the caller's duty, stated above.
+    bpf_result(unsafe { libc::syscall(libc::SYS_bpf, command, &raw const access, size_of::<MapAccess>()) })
+}
+
 /// Writes one element of an array map with keys of 4 bytes. `value` must be of the map's value size.
 pub(super) fn map_update<const N: usize>(map: BorrowedFd<'_>, key: u32, value: &[u8; N]) -> io::Result<()> {
-    let access = MapAccess {
-        map: map.as_raw_fd() as u32,
-        padding: 0,
-        key: (&raw const key) as u64,
-        value: value.as_ptr() as u64,
-        flags: 0,
-    };
     // SAFETY: key and value outlive the call and are as long as the map's (this room's callers know their maps).
-    bpf_result(unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const access, size_of::<MapAccess>())
-    })
+    unsafe { map_access(BPF_MAP_UPDATE_ELEM, map, (&raw const key).cast(), value.as_ptr()) }
 }
 
 /// Reads one element of an array map with keys of 4 bytes. `value` must be as long as what the kernel returns:
 /// the value size, for per-CPU maps rounded up to 8 and times the number of possible CPUs.
 pub(super) fn map_lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io::Result<()> {
-    let access = MapAccess {
-        map: map.as_raw_fd() as u32,
-        padding: 0,
-        key: (&raw const key) as u64,
-        value: value.as_mut_ptr() as u64,
-        flags: 0,
-    };
     // SAFETY: key and value outlive the call; the length of `value` is the caller's duty, stated above.
-    bpf_result(unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw const access, size_of::<MapAccess>())
-    })
+    unsafe { map_access(BPF_MAP_LOOKUP_ELEM, map, (&raw const key).cast(), value.as_mut_ptr()) }
 }
 
 /// Reads an element of a hash map with keys of 8 bytes and values of `N`; none when there is none.
@@ -162,18 +161,8 @@ pub(super) fn hash_lookup_words<const K: usize, const N: usize>(
     key: [u64; K],
 ) -> io::Result<Option<[u8; N]>> {
     let mut value = [0u8; N];
-    let access = MapAccess {
-        map: map.as_raw_fd() as u32,
-        padding: 0,
-        key: key.as_ptr() as u64,
-        value: value.as_mut_ptr() as u64,
-        flags: 0,
-    };
     // SAFETY: key and value outlive the call and are as long as the map's (this room's callers know their maps).
-    let done = bpf_result(unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw const access, size_of::<MapAccess>())
-    });
-    match done {
+    match unsafe { map_access(BPF_MAP_LOOKUP_ELEM, map, key.as_ptr().cast(), value.as_mut_ptr()) } {
         Ok(()) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
@@ -182,17 +171,8 @@ pub(super) fn hash_lookup_words<const K: usize, const N: usize>(
 
 /// Writes an element of a hash map with keys of 8 bytes and values of `N`.
 pub(super) fn hash_update<const N: usize>(map: BorrowedFd<'_>, key: u64, value: &[u8; N]) -> io::Result<()> {
-    let access = MapAccess {
-        map: map.as_raw_fd() as u32,
-        padding: 0,
-        key: (&raw const key) as u64,
-        value: value.as_ptr() as u64,
-        flags: 0,
-    };
     // SAFETY: as above.
-    bpf_result(unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const access, size_of::<MapAccess>())
-    })
+    unsafe { map_access(BPF_MAP_UPDATE_ELEM, map, (&raw const key).cast(), value.as_ptr()) }
 }
 
 /// Types of BPF programs (`enum bpf_prog_type`).
