@@ -141,7 +141,7 @@ impl Daemon {
             }
         });
         let daemon = Daemon { child, lines, alerts };
-        daemon.wait_for("nothing yet is not all clear");
+        daemon.wait_for("Nothing yet is not all clear");
         daemon
     }
 

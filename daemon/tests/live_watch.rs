@@ -9,7 +9,7 @@ mod live;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use live::{session, until, ways};
+use live::{compile, session, until, ways};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -70,6 +70,27 @@ impl Drop for Daemon {
     }
 }
 
+/// A process that is ended with the test.
+struct Idle(Child);
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process of this uid that has OpenSSL mapped and sends nothing.
+fn idle(uid: u32) -> Idle {
+    let mut client = Command::new(compile("tls-client", "openssl"));
+    client.args(["--connect", "127.0.0.1:9", "--host", "idle.example", "--file", "/dev/null"]);
+    let app = Idle(client.args(["--wait", "600000", "--uid", &uid.to_string()]).spawn().unwrap());
+    let process = Path::new("/proc").join(app.0.id().to_string());
+    let is_there = || fs::metadata(&process).is_ok_and(|data| data.uid() == uid);
+    assert!(until(PATIENCE, is_there), "the client does not take its uid");
+    app
+}
+
 fn put(file: &Path, text: &str) {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     // As programs do it: written beside and renamed over.
@@ -86,22 +107,27 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config/config.toml");
     let packages = folder.path().join("root/data/system/packages.list");
-    let line = "org.example.app 10123 0 /data/user/0/org.example.app default 3003\n";
+    // An app that runs and has sent nothing yet, and one that does not run.
+    let uid = 10_000 + std::process::id() % 9_000;
+    let mut app = idle(uid);
+    let line = |name: &str, uid: u32| format!("{name} {uid} 0 /data/user/0/{name} default 3003\n");
+    let line = line("org.example.app", uid) + &line("org.example.stopped", 19_999);
     put(&config, "libraries = [\"/no/such/libssl.so\"]\n");
-    put(&packages, line);
+    put(&packages, &line);
     put(&folder.path().join("config/more/domains.toml"), "[[host]]\nsuffix = 7\n");
 
     let mut daemon = Daemon::start(library.path(), folder.path());
     for part in [
         "I telltale: watching 1 library with TLS",
         "I telltale: readable is what apps hand to these libraries; not readable: ",
-        "I telltale: nothing yet is not all clear",
+        "I telltale: watching 2 apps; content readable for 1, hosts only for 0, nothing for 0, not known yet for 1. Nothing yet is not all clear. Check me: telltale try",
         "cannot hook /no/such/libssl.so",
         "more/domains.toml is not used",
         "not known of this phone: /data/system/users/0/settings_ssaid.xml",
     ] {
         daemon.says(part);
     }
+    app.0.kill().unwrap();
     // Nothing is sent: only the files' replacement can wake it.
     thread::sleep(Duration::from_millis(300));
     put(&config, "lines_per_hour = 5\n");

@@ -140,6 +140,11 @@ impl AppTable {
         self.packages.values().flatten().map(String::as_str)
     }
 
+    /// Whether this phone has a package of that name.
+    pub fn is_installed(&self, name: &str) -> bool {
+        self.packages.values().any(|names| names.binary_search_by(|known| known.as_str().cmp(name)).is_ok())
+    }
+
     /// The app behind a process. `process` is the first word of `/proc/PID/cmdline`, empty when not known; `parent` is the same
     /// of its parent, which tells whose an isolated process is.
     pub fn app(&self, uid: u32, pid: u32, process: &str, parent: Option<&str>) -> App {

@@ -25,7 +25,7 @@ impl Default for Limits {
 /// What stands for destinations and apps beyond the limits.
 const OTHERS: &str = "others";
 /// What stands for a destination that nobody knows.
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// Whose a connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 mod connection;
 mod hourly;
 mod ledger;
+mod outlook;
 mod parts;
 
 #[cfg(test)]
@@ -16,4 +17,5 @@ mod tests;
 pub use hourly::Hourly;
 pub(crate) use hourly::percent;
 pub use ledger::{Ledger, Limits, Owner, View, ViewedApp};
+pub use outlook::{Outlook, Reach};
 pub use parts::{Parts, Reason};

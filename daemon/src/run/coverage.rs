@@ -130,7 +130,7 @@ fn destination(flow: &Flow) -> Option<String> {
 }
 
 /// Whether a process runs a 32-bit program; not when it is gone.
-fn is_32_bit(pid: u32) -> bool {
+pub(super) fn is_32_bit(pid: u32) -> bool {
     let mut head = [0; EI_CLASS + 1];
     let exe = Path::new("/proc").join(pid.to_string()).join("exe");
     let read = File::open(exe).and_then(|mut file| file.read_exact(&mut head));

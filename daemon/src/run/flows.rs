@@ -15,6 +15,7 @@ use super::{coverage::Coverage, trials::Trials};
 use crate::{
     alert::{Alert, Ledger, Told, sink::Sink},
     app::{App, AppTable},
+    coverage::{Outlook, Reach},
     kernel::netlink::SocketQuery,
     leak::Crypt,
     pipeline::{Counts, Flow, FlowId, Pipeline, Settings},
@@ -78,9 +79,19 @@ impl Flows {
         self.apps.table.add_known(text)
     }
 
-    /// What went through, what became of it, and how many apps are installed.
-    pub(super) fn day(&mut self) -> (Counts, Told, usize) {
-        (self.pipeline.counts(), self.pipeline.ledger().take_told(), self.apps.table.len())
+    /// What went through, and what became of it.
+    pub(super) fn day(&mut self) -> (Counts, Told) {
+        (self.pipeline.counts(), self.pipeline.ledger().take_told())
+    }
+
+    /// Whether a package of that name is installed.
+    pub(super) fn is_installed(&self, name: &str) -> bool {
+        self.apps.table.is_installed(name)
+    }
+
+    /// How far one can look into the installed apps, by what they sent and what they run.
+    pub(super) fn outlook(&self, runs: &HashMap<String, Reach>) -> Outlook {
+        Outlook::of(self.apps.table.packages(), &self.coverage.view(), runs)
     }
 
     /// What was said already.

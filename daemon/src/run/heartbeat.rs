@@ -1,6 +1,6 @@
 //! One line a day that says that the watch lives and what it saw: with the next event, so that nobody is woken for it.
 
-use crate::{alert::Told, pipeline::Counts};
+use crate::{alert::Told, coverage::Outlook, pipeline::Counts};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -27,17 +27,19 @@ impl Heartbeat {
     }
 
     /// The line, and another day begins.
-    pub(super) fn line(&mut self, now_ms: u64, counts: Counts, told: Told, apps: usize) -> String {
+    pub(super) fn line(&mut self, now_ms: u64, counts: Counts, told: Told, outlook: &Outlook) -> String {
         let days = now_ms.saturating_sub(self.began_ms) / DAY_MS;
         let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
         let messages = counts.messages.saturating_sub(self.counts.messages);
         let findings = counts.findings.saturating_sub(self.counts.findings);
         (self.last_ms, self.counts) = (now_ms, counts);
         format!(
-            "watching {apps} apps for {days}: since the last such line {messages} messages could be read, {findings} findings in \
+            "{}. It runs for {days}: since the last such line {messages} messages could be read, {findings} findings in \
              them, {} of a class not seen before; {} lines about known ones held back (`telltale alerts` has all). \
              Nothing new is not all clear. Check me: telltale try",
-            told.new, told.held_back
+            outlook.words(),
+            told.new,
+            told.held_back
         )
     }
 }
@@ -53,9 +55,11 @@ mod tests {
         assert!(heart.is_due(1000 + DAY_MS));
         let counts = Counts { messages: 50, findings: 7, ..Counts::default() };
         let told = Told { new: 3, lines: 5, held_back: 2 };
-        let line = heart.line(1000 + DAY_MS, counts, told, 212);
+        let outlook = Outlook { content: 61, hosts: 143, nothing: 8, open: 0 };
+        let line = heart.line(1000 + DAY_MS, counts, told, &outlook);
         for part in [
-            "watching 212 apps for 1 day",
+            "watching 212 apps; content readable for 61, hosts only for 143, nothing for 8. ",
+            "for 1 day",
             "50 messages",
             "7 findings",
             "3 of a class",
@@ -66,7 +70,7 @@ mod tests {
         }
         assert!(!heart.is_due(1001 + DAY_MS));
         let counts = Counts { messages: 60, findings: 7, ..Counts::default() };
-        let line = heart.line(1000 + 2 * DAY_MS, counts, Told::default(), 212);
+        let line = heart.line(1000 + 2 * DAY_MS, counts, Told::default(), &outlook);
         assert!(
             line.contains("for 2 days") && line.contains("10 messages") && line.contains("0 findings"),
             "{line}"

@@ -12,6 +12,7 @@ mod heartbeat;
 mod host_log;
 mod knowledge;
 mod losses;
+mod outlook;
 mod settings;
 mod status;
 mod trials;
@@ -206,11 +207,13 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         notes.push(format!("socket sends are not watched: {error}"));
     }
     notes.extend(session.hook_also(&config.libraries));
-    say_what_is_watched(&session, flows.day().2);
+    say_what_is_watched(&session);
     tell_own_tls(&mut session, store);
     for note in notes {
         say(Severity::Info, &note);
     }
+    let outlook = outlook::outlook(&session, &flows).words();
+    say(Severity::Info, &format!("{outlook}. Nothing yet is not all clear. Check me: telltale try"));
     let sources = Sources { signals: &signals, files: files.as_ref(), store };
     let (mut kept, mut heart) = (Instant::now(), Heartbeat::new(flows::now_ms()));
     let watched = watch(
@@ -235,8 +238,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
                 say(Severity::Info, &news);
             }
             if heart.is_due(flows::now_ms()) {
-                let (counts, told, apps) = flows.day();
-                say(Severity::Info, &heart.line(flows::now_ms(), counts, told, apps));
+                let outlook = outlook::outlook(session, flows);
+                let (counts, told) = flows.day();
+                say(Severity::Info, &heart.line(flows::now_ms(), counts, told, &outlook));
             }
             if kept.elapsed() >= KEEP {
                 kept = Instant::now();
@@ -305,14 +309,14 @@ struct Sources<'a> {
     store: Option<&'a Path>,
 }
 
-/// Three lines at the start: what is watched, what of it can be read, and what silence means.
-fn say_what_is_watched(session: &Session, apps: usize) {
+/// Two lines at the start: what is hooked, and what of the rest cannot be read. A third says it in numbers of apps.
+fn say_what_is_watched(session: &Session) {
     let count = session.libraries().len();
     let libraries = if count == 1 { "1 library".to_owned() } else { format!("{count} libraries") };
     say(
         Severity::Info,
         &format!(
-            "watching {libraries} with TLS (hooked by {}; sends: {}); {apps} apps are installed",
+            "watching {libraries} with TLS (hooked by {}; sends: {})",
             session.attach_path().name(),
             session.sends_path().map_or("off", SendsPath::name)
         ),
@@ -325,7 +329,6 @@ fn say_what_is_watched(session: &Session, apps: usize) {
             "readable is what apps hand to these libraries; not readable: {other}TLS that apps carry themselves, until it is found and proven (`telltale doctor` names them)"
         ),
     );
-    say(Severity::Info, "nothing yet is not all clear; check me: telltale try");
 }
 
 fn unreadable(libraries: &[PathBuf]) -> String {

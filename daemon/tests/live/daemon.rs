@@ -99,7 +99,7 @@ impl Daemon {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| to.send(line)));
         let mut daemon = Daemon { child, lines, said: Vec::new(), store };
-        daemon.says("nothing yet is not all clear");
+        daemon.says("Nothing yet is not all clear");
         daemon
     }
 

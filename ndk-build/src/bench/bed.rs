@@ -16,7 +16,7 @@ pub const WAYS: [&str; 2] = ["perf", "tracefs"];
 /// CPUs of the phone, each with its ring.
 pub const PHONE_CPUS: usize = 8;
 /// What Telltale's last line at the start says.
-const WATCHING: &str = "nothing yet is not all clear";
+const WATCHING: &str = "Nothing yet is not all clear";
 
 /// Everything that is prepared before anything is measured.
 #[derive(Debug)]
