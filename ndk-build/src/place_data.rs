@@ -11,6 +11,7 @@ use crate::context::{Context, create_dir, read_text, write};
 use crate::error::{Error, Result};
 use crate::place_pack::{Rows, pack};
 use crate::run::{Run, find_program};
+use crate::setup::{self, Need};
 use crate::{no_arguments, say};
 
 /// The data file that pins the packages, from the clone's root.
@@ -54,6 +55,9 @@ pub fn make(context: &Context) -> Result<Option<PathBuf>> {
     let made_from = dir.join("made-from.toml");
     if file.is_file() && fs::read_to_string(&made_from).is_ok_and(|old| old == pins) {
         return Ok(Some(file));
+    }
+    if let Err(reason) = setup::ensure(context, &[Need::Data]) {
+        say::note(&reason.to_string());
     }
     let section = say::Section::start("address data");
     let packages = packages(&pins)?;

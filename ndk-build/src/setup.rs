@@ -36,6 +36,8 @@ pub enum Need {
     Page,
     /// Programs that carry their own TLS: a browser, and Python packages.
     Browsers,
+    /// Fetch packages of data.
+    Data,
     /// Compare with what else could be used, and count instructions.
     Bench,
 }
@@ -192,6 +194,12 @@ const ROWS: &[Row] = &[
         proof: Proof::Program("chromium"),
     },
     Row {
+        package: "npm",
+        why: "fetches the address data, and the checker of the report's accessibility",
+        needs: &[Need::Data, Need::Page],
+        proof: Proof::Program("npm"),
+    },
+    Row {
         package: "python3-pip",
         why: "fetches Python packages that carry their own TLS",
         needs: &[Need::Browsers],
@@ -276,6 +284,7 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
         Need::Vm,
         Need::Page,
         Need::Browsers,
+        Need::Data,
         Need::Bench,
     ];
     provide(context, &all, allow_removal)?;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::run::{Run, last_lines};
 use crate::setup::{self, Need};
 use crate::toolchain::Toolchain;
-use crate::{clients, compile, conform, demo, say, vm, zip};
+use crate::{clients, compile, conform, demo, place_data, say, vm, zip};
 
 /// How many checks came out how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -249,6 +249,8 @@ fn doc(context: &Context) -> Result<Tally> {
 fn unit(context: &Context) -> Result<Tally> {
     // Built first so that tests see the object that is embedded everywhere else.
     compile::ebpf(context)?;
+    // So that look-ups are compared with the whole of the source data.
+    place_data::make(context)?;
     let (_, others) = integration_tests(context);
     let mut run = context.cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
     let elsewhere = |name: &String| name == PAGE_TEST || name.starts_with(BROWSER_TESTS);
