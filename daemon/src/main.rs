@@ -10,7 +10,8 @@ use telltale::{
     alert::{explain, sink::is_reader_gone},
     cli::{self, Command, decode, doctor, evidence, mute, status, trial, watch},
     config::{self, Config},
-    kernel, run, store,
+    kernel::{self, MemoryPath},
+    run, store,
 };
 
 fn main() -> ExitCode {
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         }
         Command::Evidence(command) => evidence::run(&command).map_err(|error| error.to_string()),
         Command::Run(options) => run::run(&options).map_err(|error| error.to_string()),
-        Command::Doctor { json, quick } => examine(json, quick),
+        Command::Doctor { json, quick, memory } => examine(json, quick, memory),
         Command::Status(options) => {
             status::status(&options).map_err(|error| error.to_string()).and_then(|text| print(&text))
         }
@@ -51,20 +52,20 @@ fn config_check(file: Option<std::path::PathBuf>) -> Result<(), String> {
     print(&format!("{shown} is right\n"))
 }
 
-fn examine(json: bool, quick: bool) -> Result<(), String> {
+fn examine(json: bool, quick: bool, memory: Option<MemoryPath>) -> Result<(), String> {
     if quick {
-        let proof = kernel::doctor::quick();
-        let verdict = proof.as_ref().map(|proof| proof.attach);
+        let proof = kernel::doctor::quick(memory);
+        let verdict = proof.as_ref().map(|proof| (proof.attach, proof.memory));
         match (json, verdict) {
             (true, verdict) => {
                 print(&doctor::quick_json(verdict.ok(), verdict.err().map(String::as_str)))?;
             }
-            (false, Ok(attach)) => print(&doctor::can_run(attach))?,
+            (false, Ok((attach, memory))) => print(&doctor::can_run(attach, memory))?,
             (false, Err(_)) => {}
         }
         return proof.map(|_| ());
     }
-    let found = kernel::doctor::examine(store::own_tls(Path::new(cli::PHONE_STORE)).0);
+    let found = kernel::doctor::examine(store::own_tls(Path::new(cli::PHONE_STORE)).0, memory);
     print(&if json { doctor::json(&found) } else { doctor::text(&found) })?;
     found.refusal.map_or(Ok(()), Err)
 }

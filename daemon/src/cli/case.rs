@@ -54,7 +54,8 @@ pub(super) fn parts(note: &str, evidence: &Path, packages: &BTreeSet<String>) ->
     );
     put("config", text(Path::new(config::PHONE_FILE)).into());
     put("mutes", text(&folder.join(store::MUTES_FILE)).into());
-    let doctor = serde_json::from_str(&doctor::json(&kernel::doctor::examine(store::own_tls(folder).0)));
+    let doctor =
+        serde_json::from_str(&doctor::json(&kernel::doctor::examine(store::own_tls(folder).0, None)));
     put("doctor", doctor.unwrap_or_else(|error| error.to_string().into()));
     put("switches", json!(phone::switches(&read)));
     put("apps", apps(packages, &read));

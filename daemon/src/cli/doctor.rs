@@ -4,16 +4,17 @@
 use serde_json::{Value, json};
 
 use crate::kernel::{
-    AttachPath, TlsState,
+    AttachPath, MemoryPath, TlsState,
     doctor::{Check, Examination, State},
 };
 
-/// The one sentence of `--quick` when the main job can be done.
-pub fn can_run(attach: AttachPath) -> String {
-    format!(
-        "this kernel can run Telltale: hooks through {} fire, and what was sent can be read\n",
-        attach.name()
-    )
+/// The one sentence of `--quick` when Telltale can run.
+pub fn can_run(attach: AttachPath, memory: MemoryPath) -> String {
+    let what = memory.costs().map_or_else(
+        || ", and what was sent can be read".to_owned(),
+        |costs| format!(", but not all of what was sent can be read: {costs}"),
+    );
+    format!("this kernel can run Telltale: hooks through {} fire{what}\n", attach.name())
 }
 
 /// For people.
@@ -47,7 +48,10 @@ pub fn text(found: &Examination) -> String {
     text.push('\n');
     match (&found.refusal, found.attach) {
         (Some(refusal), _) => text.push_str(&format!("cannot run: {refusal}\n")),
-        (None, attach) => text.push_str(&can_run(attach.unwrap_or(AttachPath::Tracefs))),
+        (None, attach) => text.push_str(&can_run(
+            attach.unwrap_or(AttachPath::Tracefs),
+            found.memory.unwrap_or(MemoryPath::Nothing),
+        )),
     }
     text
 }
@@ -93,7 +97,7 @@ pub fn json(found: &Examination) -> String {
             })
         })
         .collect();
-    let mut object = verdict(found.attach, found.refusal.as_deref());
+    let mut object = verdict(found.attach.zip(found.memory), found.refusal.as_deref());
     if let Value::Object(fields) = &mut object {
         fields.insert("checks".into(), checks.into());
         fields.insert("tls".into(), tls.into());
@@ -102,18 +106,19 @@ pub fn json(found: &Examination) -> String {
 }
 
 /// The part of it that `--quick --json` prints.
-pub fn quick_json(attach: Option<AttachPath>, refusal: Option<&str>) -> String {
-    verdict(attach, refusal).to_string() + "\n"
+pub fn quick_json(ways: Option<(AttachPath, MemoryPath)>, refusal: Option<&str>) -> String {
+    verdict(ways, refusal).to_string() + "\n"
 }
 
-fn verdict(attach: Option<AttachPath>, refusal: Option<&str>) -> Value {
+fn verdict(ways: Option<(AttachPath, MemoryPath)>, refusal: Option<&str>) -> Value {
     let mut verdict = json!({ "telltale": env!("CARGO_PKG_VERSION"), "can_run": refusal.is_none() });
     if let Value::Object(fields) = &mut verdict {
         if let Some(refusal) = refusal {
             fields.insert("reason".into(), refusal.into());
         }
-        if let Some(attach) = attach {
+        if let Some((attach, memory)) = ways {
             fields.insert("attach".into(), attach.name().into());
+            fields.insert("memory".into(), memory.name().into());
         }
     }
     verdict
@@ -141,6 +146,7 @@ mod tests {
             ],
             refusal: refusal.map(str::to_owned),
             attach: refusal.is_none().then_some(AttachPath::Perf),
+            memory: refusal.is_none().then_some(MemoryPath::Bpf),
         }
     }
 
@@ -160,6 +166,13 @@ mod tests {
         assert!(text.ends_with(
             "\nthis kernel can run Telltale: hooks through perf fire, and what was sent can be read\n"
         ));
+        let blind = Examination { memory: Some(MemoryPath::Nothing), ..examination(None) };
+        let text = super::text(&blind);
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.starts_with("this kernel can run Telltale: ") && last.contains("but not what"),
+            "{last}"
+        );
         assert!(super::text(&examination(Some("no uprobes"))).ends_with("\ncannot run: no uprobes\n"));
     }
 
@@ -167,6 +180,7 @@ mod tests {
     fn programs_get_the_same() {
         let good: Value = serde_json::from_str(&json(&examination(None))).unwrap();
         assert_eq!((&good["can_run"], &good["attach"]), (&json!(true), &json!("perf")));
+        assert_eq!(good["memory"], "bpf");
         assert_eq!(good["checks"][2]["state"], "missing");
         assert_eq!(good["tls"][1]["state"], "32-bit");
         let bad: Value = serde_json::from_str(&quick_json(None, Some("no uprobes"))).unwrap();

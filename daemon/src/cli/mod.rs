@@ -15,7 +15,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt as _};
 
-use crate::{config, leak::Kind};
+use crate::{config, kernel::MemoryPath, leak::Kind};
 
 /// Where the phone keeps what Telltale must remember.
 pub const PHONE_STORE: &str = "/data/adb/telltale";
@@ -27,7 +27,7 @@ pub const HELP: &str = "\
 Telltale tells this phone's owner what each app sends about him, and to whom.
 
 telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FILE] [--lib PATH]...
-             [--attach perf|tracefs] [--sends syscalls|raw|off] [--rings KIB] [--loopback]
+             [--attach perf|tracefs] [--sends syscalls|raw|off] [--memory bpf|none] [--rings KIB] [--loopback]
     Watches what apps send until it is stopped. Alerts go to stderr (on Android to logcat, tag telltale).
     --json        alerts as JSON lines to stdout as well, unmasked: for root's eyes only
     --config FILE options; `telltale config default` prints them with what they mean
@@ -37,6 +37,7 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --lib PATH    a TLS library to hook besides those that processes have mapped
     --attach HOW  hook only through perf or only through tracefs
     --sends HOW   socket sends only through the tracepoints syscalls:*, only through raw_syscalls, or off: TLS alone
+    --memory HOW  what apps send is read by the programs in the kernel, or not at all: what is left where a kernel forbids it
     --rings KIB   size of each processor's ring, of which the records are read (at most 65536)
     --loopback    count what is sent to this machine itself
 
@@ -75,7 +76,8 @@ telltale status [--json] [--store DIR]
     Asks the running daemon: what is hooked, what was lost, how much each app sent, how much of it is read, and why the rest
     is not.
 
-telltale doctor [--json] [--quick]     what this kernel can do for Telltale, tried out
+telltale doctor [--json] [--quick] [--memory HOW]
+                                       what this kernel can do for Telltale, tried out
 telltale explain KIND                  what a kind of finding means, innocent reasons, what can be switched off
 telltale config check [FILE]           is the configuration right
 telltale config default                every option with its default
@@ -105,6 +107,8 @@ pub enum Command {
         json: bool,
         /// Only whether the main job can be done.
         quick: bool,
+        /// The only way to read what apps send.
+        memory: Option<MemoryPath>,
     },
     /// Check a configuration file, the phone's own when none is named.
     ConfigCheck(Option<PathBuf>),
@@ -137,6 +141,8 @@ pub struct RunOptions {
     pub attach: Option<Attach>,
     /// How socket sends are watched.
     pub sends: Sends,
+    /// The only way to read what apps send.
+    pub memory: Option<MemoryPath>,
     /// KiB of each data ring.
     pub rings: Option<u32>,
     /// Count traffic to this machine.
@@ -154,6 +160,7 @@ impl Default for RunOptions {
             libraries: Vec::new(),
             attach: None,
             sends: Sends::default(),
+            memory: None,
             rings: None,
             loopback: false,
         }
@@ -236,6 +243,9 @@ pub enum UsageError {
     /// A way to watch sends that is none.
     #[error("--sends takes syscalls, raw or off, not {0:?}")]
     Sends(String),
+    /// A way to read memory that is none.
+    #[error("--memory takes {all}, not {0:?}", all = MemoryPath::ALL.map(MemoryPath::name).join(", "))]
+    Memory(String),
     /// A size of rings that is none.
     #[error("--rings takes a number of KiB from 4 to {MAX_RING_KIB}, not {0:?}")]
     Rings(String),
@@ -306,6 +316,7 @@ fn run(args: &mut Parser) -> Result<Command, UsageError> {
                     other => return Err(UsageError::Sends(other.to_owned())),
                 };
             }
+            Arg::Long("memory") => options.memory = Some(memory(args)?),
             Arg::Long("rings") => {
                 let text = args.value()?.to_string_lossy().into_owned();
                 let kib = text.parse().ok().filter(|kib| (4..=MAX_RING_KIB).contains(kib));
@@ -317,6 +328,11 @@ fn run(args: &mut Parser) -> Result<Command, UsageError> {
         }
     }
     Ok(Command::Run(options))
+}
+
+fn memory(args: &mut Parser) -> Result<MemoryPath, UsageError> {
+    let name = args.value()?.to_string_lossy().into_owned();
+    MemoryPath::from_name(&name).ok_or(UsageError::Memory(name))
 }
 
 fn decode(args: &mut Parser) -> Result<Command, UsageError> {
@@ -356,16 +372,17 @@ fn ask_status(args: &mut Parser) -> Result<Command, UsageError> {
 }
 
 fn doctor(args: &mut Parser) -> Result<Command, UsageError> {
-    let (mut json, mut quick) = (false, false);
+    let (mut json, mut quick, mut forced) = (false, false, None);
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Long("json") => json = true,
             Arg::Long("quick") => quick = true,
+            Arg::Long("memory") => forced = Some(memory(args)?),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
         }
     }
-    Ok(Command::Doctor { json, quick })
+    Ok(Command::Doctor { json, quick, memory: forced })
 }
 
 fn config(args: &mut Parser) -> Result<Command, UsageError> {
@@ -428,7 +445,11 @@ mod tests {
         assert_eq!(run.rings, Some(64));
         let status = status::StatusOptions { json: true, store: Some("/s".into()) };
         assert_eq!(parsed("status --json --store /s").unwrap(), Command::Status(status));
-        assert_eq!(parsed("doctor --json").unwrap(), Command::Doctor { json: true, quick: false });
+        let doctor = |json, quick, memory| Command::Doctor { json, quick, memory };
+        assert_eq!(parsed("doctor --json").unwrap(), doctor(true, false, None));
+        let blind = Some(MemoryPath::Nothing);
+        assert_eq!(parsed("doctor --quick --memory none").unwrap(), doctor(false, true, blind));
+        assert!(parsed("run --memory all").unwrap_err().to_string().contains("bpf, none"));
         assert_eq!(parsed("config check f.toml").unwrap(), Command::ConfigCheck(Some("f.toml".into())));
         assert_eq!(parsed("explain imei").unwrap(), Command::Explain(Kind::Imei));
         for help in ["--help", "-h", "run --help", "decode -h", "doctor --help"] {

@@ -14,10 +14,10 @@ use aya::{
 };
 
 use super::{
-    AttachPath, KernelError, Memory, ONLINE, Options, Proof, SendsPath, Session, TlsFile, ciphers, cpu_list,
-    netlink,
+    AttachPath, KernelError, Memory, MemoryPath, ONLINE, Options, Proof, SendsPath, Session, TlsFile,
+    ciphers, cpu_list, netlink,
     netlink::{LinkSocket, Links, SocketQuery},
-    prove,
+    prove, prove_with,
     ring::Ring,
     tls_files,
 };
@@ -68,14 +68,16 @@ pub struct Examination {
     pub refusal: Option<String>,
     /// The way to uprobes that `run` takes.
     pub attach: Option<AttachPath>,
+    /// How `run` reads what apps send.
+    pub memory: Option<MemoryPath>,
 }
 
-/// Only whether the main job can be done: hooks fire and what is sent can be read.
+/// Only whether Telltale can run: hooks fire, and whether what is sent can be read. `memory` forces one way to do so.
 ///
 /// # Errors
 /// One sentence with what is in the way.
-pub fn quick() -> Result<Proof, String> {
-    let proof = prove(None).map_err(|error| error.to_string())?;
+pub fn quick(memory: Option<MemoryPath>) -> Result<Proof, String> {
+    let proof = prove_with(None, memory).map_err(|error| error.to_string())?;
     match proof.complaint() {
         None => Ok(proof),
         Some(complaint) => Err(complaint.to_owned()),
@@ -84,8 +86,8 @@ pub fn quick() -> Result<Proof, String> {
 
 /// Tries everything. Takes seconds: programs are searched for TLS of their own, unless a watch has done so before, which
 /// `own_tls` says.
-pub fn examine(own_tls: Memory) -> Examination {
-    let quick = quick();
+pub fn examine(own_tls: Memory, memory: Option<MemoryPath>) -> Examination {
+    let quick = quick(memory);
     let mut list = List::default();
     system(&mut list);
     bpf(&mut list);
@@ -93,6 +95,8 @@ pub fn examine(own_tls: Memory) -> Examination {
     for way in [AttachPath::Tracefs, AttachPath::Perf] {
         hooks(&mut list, way);
     }
+    let proof = quick.as_ref().ok();
+    what_is_sent(&mut list, proof);
     list.tried(
         "what apps encrypt themselves",
         ciphers::survey(),
@@ -103,7 +107,8 @@ pub fn examine(own_tls: Memory) -> Examination {
     Examination {
         checks: list.0,
         tls: tls_files::survey(Some(own_tls)),
-        attach: quick.as_ref().ok().map(|proof| proof.attach),
+        attach: proof.map(|proof| proof.attach),
+        memory: proof.map(|proof| proof.memory),
         refusal: quick.err(),
     }
 }
@@ -194,8 +199,7 @@ fn bpf(list: &mut List) {
     let reads = match (helper(BpfHelper::BPF_FUNC_probe_read_user), helper(BpfHelper::BPF_FUNC_probe_read)) {
         (Ok(true), _) => Ok("bpf_probe_read_user (helper 112)".to_owned()),
         (_, Ok(true)) => {
-            Ok("bpf_probe_read (helper 4); whether it reads apps' memory is what the hooks below show"
-                .to_owned())
+            Ok("bpf_probe_read (helper 4); whether it reads apps' memory is tried below".to_owned())
         }
         (Err(why), _) | (_, Err(why)) => Err(why),
         _ => Err("neither helper 112 nor helper 4".to_owned()),
@@ -226,6 +230,21 @@ fn perf(list: &mut List) {
     }
 }
 
+/// Whether what is sent can be read, as it turned out.
+fn what_is_sent(list: &mut List, proof: Option<&Proof>) {
+    const NAME: &str = "what apps send can be read";
+    let Some(proof) = proof else {
+        return list.tried(NAME, Err("no hook fires".to_owned()), "nothing of what is sent is seen");
+    };
+    match proof.memory.costs() {
+        None => list.tried(NAME, Ok("by the programs, all of it".to_owned()), ""),
+        Some(costs) => {
+            let why = "a read of our own memory, out of a hook, was refused".to_owned();
+            list.tried(NAME, Err(why), costs);
+        }
+    }
+}
+
 fn hooks(list: &mut List, way: AttachPath) {
     let (name, costs) = match way {
         AttachPath::Tracefs => {
@@ -252,7 +271,7 @@ fn hooks(list: &mut List, way: AttachPath) {
     };
     let result = match prove(Some(way)) {
         Ok(proof) => match proof.complaint() {
-            None => Ok("hooked ourselves, called, and read what was sent".to_owned()),
+            None => Ok("hooked ourselves, called, and saw the call and its return".to_owned()),
             Some(complaint) => Err(complaint.to_owned()),
         },
         Err(KernelError::NoPmu) => Err("this kernel has none (Linux 4.17 and later)".to_owned()),

@@ -16,6 +16,7 @@ mod empty;
 mod error;
 mod libraries;
 mod mapped_file;
+mod memory;
 pub mod netlink;
 mod own_tls;
 mod program;
@@ -47,8 +48,9 @@ pub use ciphers::CipherWatch;
 pub use empty::EmptyHooks;
 pub use error::KernelError;
 pub use mapped_file::MappedFile;
+pub use memory::MemoryPath;
 pub use own_tls::{Memory, NotHooked};
-pub use self_test::{Proof, prove};
+pub use self_test::{Proof, prove, prove_with};
 pub use sends::SendsPath;
 pub use tls_files::{TlsFile, TlsState};
 
@@ -76,6 +78,8 @@ pub struct Options {
     pub ring_bytes: Option<usize>,
     /// What earlier sessions found in binaries that carry their own TLS.
     pub own_tls: Memory,
+    /// Forces one way to read what apps send; none finds out which one this kernel allows.
+    pub memory: Option<MemoryPath>,
 }
 
 /// A library whose functions are hooked.
@@ -163,6 +167,7 @@ impl Tally {
 pub struct Session {
     libraries: Vec<Library>,
     attacher: Attacher,
+    memory: MemoryPath,
     cpus: Vec<CpuRings>,
     /// Pages of each data ring.
     pages: usize,
@@ -231,6 +236,9 @@ impl Session {
     /// Each of [`KernelError`]: not root, no program embedded, no BPF, no tracefs, a library that is not one.
     pub fn start(options: &Options) -> Result<Session, KernelError> {
         let mut session = Session::bare(options)?;
+        if options.memory.is_none() {
+            session.find_memory()?;
+        }
         session.remember_own_tls(options.own_tls.clone());
         for path in &options.libraries {
             session.hook_named(path)?;
@@ -265,12 +273,14 @@ impl Session {
         let online = cpu_list(ONLINE)?;
         let possible = cpu_list("/sys/devices/system/cpu/possible")?;
         let first = online.first().copied().unwrap_or(0);
-        let programs = Programs::load(possible.len())?;
+        let memory = options.memory.unwrap_or(MemoryPath::Bpf);
+        let programs = Programs::load(possible.len(), memory)?;
         let attacher = Attacher::new(options.attach, first)?;
         let pages = ring_pages(options.ring_bytes, possible.len());
         let mut session = Session {
             libraries: Vec::new(),
             attacher,
+            memory,
             cpus: Vec::new(),
             pages,
             watch: None,
@@ -325,6 +335,11 @@ impl Session {
     /// The way to uprobes that was taken.
     pub fn attach_path(&self) -> AttachPath {
         self.attacher.path()
+    }
+
+    /// How what apps send is read.
+    pub fn memory_path(&self) -> MemoryPath {
+        self.memory
     }
 
     /// What is hooked.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::{
+    borrow::Cow,
     mem::offset_of,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
@@ -13,7 +14,11 @@ use aya::{
 };
 use telltale_abi::{Answer, Budget, Connection, Counters, Descriptor, Policy, Process};
 
-use super::{error::KernelError, sys};
+use super::{
+    error::KernelError,
+    memory::{self, MemoryPath},
+    sys,
+};
 use crate::record::{ConnectionId, Ended};
 
 // `EBPF_OBJECT: Option<&[u8]>`, aligned as an ELF reader wants it.
@@ -74,11 +79,12 @@ pub fn object() -> Option<&'static [u8]> {
 }
 
 impl Programs {
-    /// Loads the maps and all programs.
-    pub(super) fn load(possible_cpus: usize) -> Result<Programs, KernelError> {
+    /// Loads the maps and all programs, which do not even try to read memory that is to be read in another way.
+    pub(super) fn load(possible_cpus: usize, memory: MemoryPath) -> Result<Programs, KernelError> {
         let object = EBPF_OBJECT.ok_or(KernelError::NoProgram)?;
+        let object = if memory == MemoryPath::Bpf { Cow::Borrowed(object) } else { memory::blinded(object) };
         // No BTF: the phone has none, and a host that has some must not take another way.
-        let mut ebpf = EbpfLoader::new().btf(None).load(object)?;
+        let mut ebpf = EbpfLoader::new().btf(None).load(&object)?;
         load_uprobes(&mut ebpf, &UPROBES)?;
         Ok(Programs { ebpf, possible_cpus })
     }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AttachPath, KernelError, Options, Session, attach::Hook};
+use super::{AttachPath, KernelError, MemoryPath, Options, Session, attach::Hook, memory};
 use crate::record::{Body, Direction, Event};
 
 /// What the self-test "sends": long enough to be no chance, ordinary text.
@@ -31,25 +31,23 @@ pub struct Proof {
     pub returned: bool,
     /// What was sent could be read and was right.
     pub readable: bool,
+    /// How it was read, or was to be read.
+    pub memory: MemoryPath,
 }
 
 impl Proof {
-    /// The main job can be done: what is sent can be seen and read.
+    /// Telltale can run: what is sent can be seen.
     pub fn is_enough(&self) -> bool {
-        self.entry && self.returned && self.readable
+        self.entry && self.returned
     }
 
-    /// What is amiss, in one sentence; none when nothing is.
+    /// What keeps it from running, in one sentence; none when nothing does.
     pub fn complaint(&self) -> Option<&'static str> {
         if !self.entry {
             Some("the kernel takes hooks on functions of apps, but they do not fire")
         } else if !self.returned {
             Some(
                 "hooks fire when a function begins but not when it returns, so that what was sent stays unknown",
-            )
-        } else if !self.readable {
-            Some(
-                "hooks fire, but programs in this kernel may not read the memory of apps (ARM64_PAN before Linux 5.5): who sends, but not what",
             )
         } else {
             None
@@ -62,7 +60,15 @@ impl Proof {
 /// # Errors
 /// Whatever kept it from being tried: see [`Session::start`].
 pub fn prove(attach: Option<AttachPath>) -> Result<Proof, KernelError> {
-    let mut session = Session::bare(&Options { attach, ..Options::default() })?;
+    prove_with(attach, None)
+}
+
+/// The same with one way to read what is sent.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_with(attach: Option<AttachPath>, memory: Option<MemoryPath>) -> Result<Proof, KernelError> {
+    let mut session = Session::bare(&Options { attach, memory, ..Options::default() })?;
     let proof = session.prove_itself();
     let stopped = session.stop();
     let proof = proof?;
@@ -71,6 +77,14 @@ pub fn prove(attach: Option<AttachPath>) -> Result<Proof, KernelError> {
 }
 
 impl Session {
+    /// Finds out how this kernel lets what apps send be read.
+    pub(super) fn find_memory(&mut self) -> Result<(), KernelError> {
+        if !memory::has_helper() {
+            self.memory = self.prove_itself()?.memory;
+        }
+        Ok(())
+    }
+
     fn prove_itself(&mut self) -> Result<Proof, KernelError> {
         let own = "/proc/self/exe";
         let file = File::open(own).map_err(KernelError::file("open", own))?;
@@ -95,8 +109,11 @@ impl Session {
         }
         let proof = result.map(|()| self.call_and_look());
         let off = self.take_off(hooks);
-        let proof = proof?;
+        let mut proof = proof?;
         off?;
+        if !proof.readable {
+            proof.memory = MemoryPath::Nothing;
+        }
         Ok(proof)
     }
 
@@ -118,7 +135,13 @@ impl Session {
         black_box(set_fd(black_box(ssl), black_box(fd)));
         black_box(write(black_box(ssl), black_box(TEXT.as_ptr()), black_box(TEXT.len() as i32)));
 
-        let mut proof = Proof { attach: self.attach_path(), entry: false, returned: false, readable: false };
+        let mut proof = Proof {
+            attach: self.attach_path(),
+            entry: false,
+            returned: false,
+            readable: false,
+            memory: self.memory,
+        };
         let own = std::process::id();
         let began = Instant::now();
         while !proof.is_enough() && began.elapsed() < PATIENCE {

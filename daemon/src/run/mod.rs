@@ -193,6 +193,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     let mut session = Session::start(&Options {
         attach,
         own_tls,
+        memory: options.memory,
         libraries: options.libraries.clone(),
         ring_bytes: options.rings.and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024)),
     })?;
@@ -323,12 +324,13 @@ fn say_what_is_watched(session: &Session) {
     );
     let not = session.unreadable();
     let other = if not.is_empty() { String::new() } else { format!("{}, ", unreadable(not)) };
-    say(
-        Severity::Info,
-        &format!(
-            "readable is what apps hand to these libraries; not readable: {other}TLS that apps carry themselves, until it is found and proven (`telltale doctor` names them)"
-        ),
+    let rest = format!(
+        "not readable: {other}TLS that apps carry themselves, until it is found and proven (`telltale doctor` names them)"
     );
+    match session.memory_path().costs() {
+        None => say(Severity::Info, &format!("readable is what apps hand to these libraries; {rest}")),
+        Some(costs) => say(Severity::Warn, &format!("{costs}; {rest}")),
+    }
 }
 
 fn unreadable(libraries: &[PathBuf]) -> String {

@@ -1,0 +1,148 @@
+//! Kernels on which programs may not read the memory of apps: what is left there, said plainly and counted byte by byte. Such a
+//! kernel is acted here by taking the reads out of the programs (`--memory`).
+//!
+//! Needs root, the embedded eBPF program, the tracepoints of system calls, setpriv and Debian's python3; else the tests say
+//! `skipped: REASON`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+#[allow(dead_code)]
+mod live;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    process::{Command, Stdio},
+    thread,
+};
+
+use live::{
+    Client, Library,
+    daemon::{Daemon, TELLTALE, can_watch_sends, has},
+    ways,
+};
+use telltale::{
+    kernel::{AttachPath, KernelError, MemoryPath, Options, Session, prove_with},
+    record::{Body, Event},
+};
+
+/// A uid that nobody else on the machine has.
+const SENDER: u32 = 27_341;
+
+/// A session on one library that reads in this way; none, having said why, where this machine cannot have one.
+fn session(way: AttachPath, library: &Library, memory: MemoryPath) -> Option<Session> {
+    let options = Options {
+        attach: Some(way),
+        libraries: vec![library.path().to_owned()],
+        memory: Some(memory),
+        ..Options::default()
+    };
+    match Session::start(&options) {
+        Ok(session) => Some(session),
+        Err(error @ (KernelError::NotRoot | KernelError::NoProgram | KernelError::NoTracefs)) => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{way:?} {library:?}: {error}"),
+    }
+}
+
+/// Bytes taken and bytes that came, of all writes together.
+fn taken_and_read(events: &[Event]) -> (u64, u64) {
+    let pieces = events.iter().filter_map(|event| match &event.body {
+        Body::TlsWrite(piece) => Some(piece),
+        _ => None,
+    });
+    pieces.fold((0, 0), |(taken, read), piece| {
+        let first = if piece.offset == 0 { piece.total } else { 0 };
+        (taken + first, read + piece.bytes.len() as u64)
+    })
+}
+
+#[test]
+fn who_and_how_much_is_left_where_nothing_can_be_read() {
+    for (way, library) in ways() {
+        let Some(mut session) = session(way, &library, MemoryPath::Nothing) else { return };
+        assert_eq!(session.memory_path(), MemoryPath::Nothing);
+        let events = Client::start(&library, &["open:1", "write:1:100000", "write:1:77", "free:1"])
+            .watch(&mut session);
+        assert_eq!(taken_and_read(&events), (100_077, 0), "{way:?} {library:?}");
+        let ended = events.iter().find_map(|event| match event.body {
+            Body::TlsFree(ended) if ended.sent > 0 => Some(ended.sent),
+            _ => None,
+        });
+        assert_eq!(ended, Some(100_077), "{way:?} {library:?}");
+        session.stop().unwrap();
+    }
+}
+
+#[test]
+fn doctor_says_what_is_left() {
+    match prove_with(None, Some(MemoryPath::Nothing)) {
+        Ok(proof) => assert!(proof.is_enough() && !proof.readable, "{proof:?}"),
+        Err(error @ (KernelError::NotRoot | KernelError::NoProgram | KernelError::NoTracefs)) => {
+            return println!("skipped: {error}");
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let said = |options: &[&str]| {
+        let output = Command::new(TELLTALE).arg("doctor").args(options).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let quick = said(&["--quick", "--memory", "none"]);
+    assert!(
+        quick.contains("not all of what was sent can be read") && quick.contains("but not what"),
+        "{quick}"
+    );
+    let quick: serde_json::Value =
+        serde_json::from_str(&said(&["--quick", "--json", "--memory", "none"])).unwrap();
+    assert_eq!((&quick["can_run"], &quick["memory"]), (&true.into(), &"none".into()));
+    let text = said(&["--memory", "none"]);
+    let line = text.lines().find(|line| line.contains("what apps send can be read")).unwrap();
+    assert!(
+        line.starts_with("MISSING") && line.contains("who sends, to which address and how much"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_watch_says_what_is_left_and_counts_it() {
+    if !can_watch_sends() || !has(&["setpriv", "/usr/bin/python3"]) {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        ["--memory", "none", "--loopback", "--lib", live::openssl().to_str().unwrap()].map(str::to_owned);
+    let mut daemon = Daemon::start(folder.path(), &options.each_ref().map(String::as_str));
+    let said = daemon.says("but not what");
+    assert!(said.contains("who sends, to which address and how much"), "{said}");
+    let eater = thread::spawn(move || listener.accept().unwrap().0.read_to_end(&mut Vec::new()).unwrap());
+    let script = format!(
+        "import socket,sys
+c=socket.create_connection(('127.0.0.1',{port})); n=0
+for i in range(10): n+=c.send(b'POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 5\\r\\n\\r\\nhello')
+print(n,flush=True); sys.stdin.read()"
+    );
+    let id = SENDER.to_string();
+    let mut client = Command::new("setpriv")
+        .args(["--clear-groups", "--regid", &id, "--reuid", &id, "/usr/bin/python3", "-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(client.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let sent: u64 = line.trim().parse().unwrap();
+    let app = daemon.app(SENDER, sent);
+    assert_eq!((&app["bytes"], &app["read"]), (&sent.into(), &0.into()), "{app:#}");
+    let unread = app["unread"]["no-memory-read"].as_u64().unwrap_or(0);
+    assert!(unread > 0 && app["unread"]["lost"].is_null(), "{app:#}");
+    // To whom: from the kernel's own table, since the address lies in the app's memory.
+    assert_eq!(app["destinations"][0]["destination"], "127.0.0.1", "{app:#}");
+    drop(client.stdin.take());
+    assert!(client.wait().unwrap().success());
+    assert_eq!(eater.join().unwrap() as u64, sent);
+    daemon.stop();
+}
