@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::{Map, Value};
+
 use crate::{
     alert::Ledger,
     config::{self, ConfigMute},
@@ -31,6 +33,10 @@ pub const MUTES_FILE: &str = "mutes.toml";
 const OWN_TLS_FILE: &str = "own-tls";
 /// As many binaries as are remembered, with a line of ordinary length each.
 const OWN_TLS_LARGEST: u64 = 2 << 20;
+/// Holds how much was read of what each app sent, in the folder of the evidence, so that whoever takes that has it.
+pub const COVERAGE_FILE: &str = "coverage.json";
+/// All apps and destinations that are written, with long names, take less.
+const COVERAGE_LARGEST: u64 = 2 << 20;
 /// 128 bits, the size SipHash takes.
 const KEY_LEN: usize = 16;
 
@@ -114,6 +120,21 @@ pub fn own_tls(folder: &Path) -> (Memory, Option<String>) {
 /// [`Error`] naming the file; what was kept before is still whole then.
 pub fn keep_own_tls(folder: &Path, memory: &Memory) -> Result<(), Error> {
     write(folder, OWN_TLS_FILE, memory.to_text().as_bytes())
+}
+
+/// How much earlier runs read, as lies in this folder of evidence; none when there is nothing that can be used.
+pub fn coverage(evidence: &Path) -> Option<Map<String, Value>> {
+    let file = evidence.join(COVERAGE_FILE);
+    fs::metadata(&file).ok().filter(|data| data.len() <= COVERAGE_LARGEST)?;
+    serde_json::from_slice(&fs::read(&file).ok()?).ok()
+}
+
+/// Keeps it, for the next run and for whoever makes a report.
+///
+/// # Errors
+/// [`Error`] naming the file; what was kept before is still whole then.
+pub fn keep_coverage(evidence: &Path, record: Map<String, Value>) -> Result<(), Error> {
+    write(evidence, COVERAGE_FILE, Value::Object(record).to_string().as_bytes())
 }
 
 /// Keeps the tokens for the next run.

@@ -148,4 +148,9 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
     assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
     let tokens = fs::metadata(folder.path().join("store/tokens")).unwrap();
     assert_eq!(tokens.permissions().mode() & 0o777, 0o600);
+    // How much was read, for a report.
+    let coverage = folder.path().join("store/evidence/coverage.json");
+    assert_eq!(fs::metadata(&coverage).unwrap().permissions().mode() & 0o777, 0o600);
+    let coverage: serde_json::Value = serde_json::from_str(&fs::read_to_string(coverage).unwrap()).unwrap();
+    assert_eq!(coverage["type"], "coverage");
 }

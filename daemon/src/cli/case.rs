@@ -57,6 +57,7 @@ pub(super) fn parts(note: &str, evidence: &Path, packages: &BTreeSet<String>) ->
     let doctor =
         serde_json::from_str(&doctor::json(&kernel::doctor::examine(store::own_tls(folder).0, None)));
     put("doctor", doctor.unwrap_or_else(|error| error.to_string().into()));
+    put("coverage", store::coverage(evidence).map_or_else(|| "none was kept".into(), Value::Object));
     put("switches", json!(phone::switches(&read)));
     put("apps", apps(packages, &read));
     parts

@@ -18,6 +18,7 @@ use crate::leak::Kind;
 use crate::place::ip::IpData;
 use crate::report::input::{FIELDS, Finding, Input};
 use crate::report::{Sources, live, page, words};
+use crate::store as saved;
 use crate::stream::Chunk;
 use crate::wire::{Connection, Limits, Message};
 
@@ -238,7 +239,12 @@ fn forget(command: &EvidenceCommand) -> Result<usize, Error> {
         record.get("type").is_some_and(|kind| kind == "message")
             && record.get("raw_sha256").and_then(Value::as_str).is_some_and(|hash| messages.contains(hash))
     };
-    Ok(store::forget(&command.from, |record| fits(record) || of_message(record))?)
+    let count = store::forget(&command.from, |record| fits(record) || of_message(record))?;
+    let coverage = command.from.join(saved::COVERAGE_FILE);
+    if command.wanted.all && coverage.exists() {
+        std::fs::remove_file(&coverage).map_err(|error| Error::Write { file: coverage, error })?;
+    }
+    Ok(count)
 }
 
 /// What `--version` says: this program, and the address data with what its licence asks to be shown.
@@ -315,6 +321,9 @@ impl EvidenceCommand {
             Ok(_) => {}
             Err(_) => input.odd_lines = input.odd_lines.saturating_add(1),
         })?;
+        if let Some(coverage) = saved::coverage(&self.from) {
+            input.record(&coverage);
+        }
         input.finish(self.wanted.last);
         Ok(input)
     }
@@ -626,10 +635,13 @@ mod tests {
     fn a_report_and_its_data_come_from_the_same_records() {
         let dir = evidence();
         let out = dir.path().join("page.html");
+        let coverage = r#"{"type":"coverage","apps":[{"app":"a","read":1,"unread":{"quic":9},"destinations":[{"destination":"only-here.example","unread":{"quic":9}}]}]}"#;
+        std::fs::write(dir.path().join(saved::COVERAGE_FILE), coverage).unwrap();
         let line = format!("report --masked --out {}", out.display());
         run(&command(&line, &dir)).unwrap();
         let page = std::fs::read_to_string(&out).unwrap();
         assert!(page.contains("2 apps") && !page.contains("490154203237518"));
+        assert!(page.contains("QUIC (9 B)") && page.contains("only-here.example"));
         std::fs::write(dir.path().join("000002.jsonl"), b"no record\n\xff\n").unwrap();
         assert_eq!(command("report", &dir).input().unwrap().odd_lines, 2);
         let absent = EvidenceCommand { from: "/no/such/folder".into(), ..command("report", &dir) };

@@ -7,6 +7,7 @@
 
 mod connection;
 mod hourly;
+mod kept;
 mod ledger;
 mod outlook;
 mod parts;

@@ -3,10 +3,13 @@
 //! Three kinds of line, told apart by `type`; anything else is counted and left out:
 //!
 //! - none or `finding`: an alert as `--json` writes it, or an evidence record (which carries the same fields),
-//! - `coverage`: `app`, `label`, `read`, `unread` (bytes), `why` (a text, or texts, or reason → bytes),
+//! - `coverage`: `since`, `time` and `apps`, each with `app`, `label`, `read`, `unread` (reason → bytes) and `destinations`, as the watch
+//!   keeps it beside the evidence; the last such line counts,
 //! - `try`: `trial`, `place`, `what`, `verdict`, `app`, `host`, `via`, `why`.
 
 use serde_json::{Map, Value};
+
+use crate::coverage::Parts;
 
 /// Longest text kept of one field, in bytes: a page address is shorter, a hostile field is not.
 const LONGEST: usize = 2048;
@@ -130,6 +133,8 @@ pub struct Coverage {
     pub unread: u64,
     /// Why, in words.
     pub why: Vec<String>,
+    /// Where the unread bytes went.
+    pub to: Vec<String>,
 }
 
 /// The owner's own experiment.
@@ -161,8 +166,10 @@ impl Trial {
 pub struct Input {
     /// The findings, newest first.
     pub findings: Vec<Finding>,
-    /// Coverage per app; the last line of an app counts.
+    /// Coverage per app, that with the most unread bytes first.
     pub coverage: Vec<Coverage>,
+    /// From when to when coverage was counted, RFC 3339; empty when not known.
+    pub coverage_span: [String; 2],
     /// Experiments in the order given.
     pub trials: Vec<Trial>,
     /// Lines that were nothing of these.
@@ -193,18 +200,7 @@ impl Input {
                     .filter(|(_, value)| !value.is_empty())
                     .collect(),
             )),
-            "coverage" => {
-                let app = first_of(&[&text("label"), &text("app")], "unknown app").to_owned();
-                let bytes = |key| map.get(key).and_then(Value::as_u64).unwrap_or(0);
-                let row = Coverage {
-                    read: bytes("read"),
-                    unread: bytes("unread"),
-                    why: reasons(map.get("why")),
-                    app,
-                };
-                self.coverage.retain(|old| old.app != row.app);
-                self.coverage.push(row);
-            }
+            "coverage" => self.coverage(map),
             "try" => {
                 let sent = text("verdict") == "sent";
                 let how = [("by ", "app"), ("to ", "host"), ("as ", "via"), ("", "why")];
@@ -228,6 +224,34 @@ impl Input {
         }
     }
 
+    fn coverage(&mut self, map: &Map<String, Value>) {
+        self.coverage_span = ["since", "time"].map(|key| map.get(key).and_then(plain).unwrap_or_default());
+        let rows =
+            map.get("apps").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+        self.coverage = rows
+            .map(|row| {
+                let text = |key: &str| row.get(key).and_then(plain).unwrap_or_default();
+                let parts = Parts::from_json(row);
+                let listed = row.get("destinations").and_then(Value::as_array).into_iter().flatten();
+                let is_unread =
+                    |one: &&Value| one.as_object().is_some_and(|one| Parts::from_json(one).all_unread() > 0);
+                let to = listed.filter(is_unread);
+                Coverage {
+                    app: first_of(&[&text("label"), &text("app")], "unknown app").to_owned(),
+                    read: parts.read,
+                    unread: parts.all_unread(),
+                    why: parts
+                        .reasons()
+                        .iter()
+                        .map(|(reason, bytes)| format!("{} ({})", reason.words(), super::words::size(*bytes)))
+                        .collect(),
+                    to: to.filter_map(|one| plain(one.get("destination")?)).collect(),
+                }
+            })
+            .filter(|row| row.read > 0 || row.unread > 0)
+            .collect();
+    }
+
     /// Puts the newest finding first and keeps at most `last` of them.
     pub fn finish(&mut self, last: Option<usize>) {
         self.findings.retain(|finding| finding.severity() > Severity::D);
@@ -247,21 +271,6 @@ fn plain(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(truth) => Some(truth.to_string()),
         _ => None,
-    }
-}
-
-fn reasons(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::Array(list)) => list.iter().filter_map(plain).collect(),
-        Some(Value::Object(map)) => map
-            .iter()
-            .map(|(reason, bytes)| match bytes.as_u64() {
-                Some(bytes) => format!("{} ({})", clean(reason), super::words::size(bytes)),
-                None => clean(reason),
-            })
-            .collect(),
-        Some(other) => plain(other).into_iter().collect(),
-        None => Vec::new(),
     }
 }
 
@@ -304,7 +313,7 @@ mod tests {
         let input = input(&[
             r#"{"time":"2026-11-21T09:00:00Z","severity":"W","kind":"location","app":"a","port":443}"#,
             r#"{"type":"finding","time":"2026-11-21T10:00:00Z","severity":"info","kind":"music","label":"Music"}"#,
-            r#"{"type":"coverage","app":"a","read":5,"unread":7,"why":{"quic":7}}"#,
+            r#"{"type":"coverage","apps":[{"app":"a","uid":1,"read":5,"unread":{"quic":7},"destinations":[{"destination":"h","unread":{"quic":7}},{"destination":"i","read":5}]},{"app":"idle","uid":2}]}"#,
             r#"{"type":"try","place":"private tab","what":"address","verdict":"sent","app":"b","host":"h"}"#,
             r#"{"type":"start","prev":"00"}"#,
             "not json",
@@ -315,7 +324,11 @@ mod tests {
         assert_eq!(input.findings.len(), 2);
         assert_eq!((input.findings[0].get("kind"), input.findings[0].app()), ("music", "Music"));
         assert_eq!((input.findings[1].get("port"), input.findings[1].severity()), ("443", Severity::W));
-        assert_eq!(input.coverage[0].why, ["quic (7 B)"]);
+        assert_eq!(
+            (&input.coverage[0].why[..], &input.coverage[0].to[..]),
+            (&["QUIC (7 B)".into()][..], &["h".into()][..])
+        );
+        assert_eq!(input.coverage.len(), 1);
         assert_eq!(input.trials[0].how, "by b to h");
         assert_eq!(input.odd_lines, 3);
     }
@@ -350,10 +363,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_coverage_of_an_app_counts_and_old_findings_can_be_left_out() {
+    fn the_last_coverage_counts_and_old_findings_can_be_left_out() {
         let mut input = input(&[
-            r#"{"type":"coverage","app":"a","read":5}"#,
-            r#"{"type":"coverage","app":"a","read":9}"#,
+            r#"{"type":"coverage","apps":[{"app":"a","read":5}]}"#,
+            r#"{"type":"coverage","since":"2026-11-21T09:00:00Z","apps":[{"app":"a","read":9}]}"#,
             r#"{"time":"1","kind":"music"}"#,
             r#"{"time":"2","kind":"music"}"#,
         ]);

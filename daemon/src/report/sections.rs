@@ -13,6 +13,7 @@ const PAIRS: usize = 60;
 const DAYS: usize = 14;
 const IDENTIFIERS: usize = 24;
 const COUNTRIES: usize = 16;
+const APPS: usize = 40;
 
 /// Everything above the list of findings, and the footer below.
 pub(super) fn all(input: &Input, summary: &Summary<'_>, sources: &Sources, full_values: bool) -> String {
@@ -32,7 +33,7 @@ pub(super) fn all(input: &Input, summary: &Summary<'_>, sources: &Sources, full_
         trials(&mut html, input);
     }
     if !input.coverage.is_empty() {
-        coverage(&mut html, &input.coverage);
+        coverage(&mut html, input);
     }
     html.raw("<p class=\"foot\">");
     if !sources.attribution.is_empty() {
@@ -279,9 +280,9 @@ fn identifiers(html: &mut Html, summary: &Summary<'_>, full_values: bool) {
             html.raw(" to ").text(&moment(last));
         }
         html.raw("</p><p><bdi>")
-            .text(&names(apps.iter()))
+            .text(&names(apps.iter().copied()))
             .raw("</bdi> → <bdi>")
-            .text(&names(owners.iter()))
+            .text(&names(owners.iter().copied()))
             .raw("</bdi></p>");
         if !tied.is_empty() {
             html.raw("<p class=\"tied\">Tied to it</p>");
@@ -294,9 +295,9 @@ fn identifiers(html: &mut Html, summary: &Summary<'_>, full_values: bool) {
     html.raw("</section>");
 }
 
-fn names<'a>(names: impl ExactSizeIterator<Item = &'a &'a str>) -> String {
+fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let rest = names.len().saturating_sub(4);
-    let mut text = names.take(4).copied().collect::<Vec<_>>().join(", ");
+    let mut text = names.take(4).collect::<Vec<_>>().join(", ");
     if rest > 0 {
         text.push_str(&format!(" and {rest} more"));
     }
@@ -322,21 +323,43 @@ fn trials(html: &mut Html, input: &Input) {
     html.raw("</tbody></table></section>");
 }
 
-fn coverage(html: &mut Html, rows: &[Coverage]) {
+fn coverage(html: &mut Html, input: &Input) {
     open_card(
         html,
         "coverage",
         "What could not be read",
-        "Of what each app sent: the part whose content was read, and why the rest was not. What cannot be read is no finding and no all clear.",
+        "Of what each app sent: the part whose content was read, why the rest was not, and where that went. What cannot be read is no finding and no all clear.",
     );
-    html.raw("<table class=\"stack\"><thead><tr><th scope=\"col\">App</th><th scope=\"col\">Content read</th><th scope=\"col\">Why not</th></tr></thead><tbody>");
-    for row in rows {
+    let rows = &input.coverage;
+    let sum = |bytes: fn(&Coverage) -> u64| rows.iter().map(bytes).fold(0, u64::saturating_add);
+    let (read, unread) = (sum(|row| row.read), sum(|row| row.unread));
+    html.raw("<p class=\"busy\">Of ")
+        .text(&words::size(read.saturating_add(unread)))
+        .raw(" sent, ")
+        .text(&words::size(unread))
+        .raw(" could not be read");
+    if let [since, time] = &input.coverage_span
+        && !since.is_empty()
+    {
+        html.raw(", ").text(&moment(since)).raw(" to ").text(&moment(time));
+    }
+    html.raw(".</p><table class=\"stack\"><thead><tr><th scope=\"col\">App</th><th scope=\"col\">Content read</th><th scope=\"col\">Why not, and where to</th></tr></thead><tbody>");
+    for row in rows.iter().take(APPS) {
         let all = row.read.saturating_add(row.unread);
-        let part = row.read.saturating_mul(100).checked_div(all).unwrap_or(0);
+        // Rounded down: all of it only when it is all of it.
+        let part = u128::from(row.read).saturating_mul(100).checked_div(u128::from(all)).unwrap_or(0);
         html.raw("<tr><th scope=\"row\"><bdi>").text(&row.app).raw("</bdi></th><td>");
         html.raw("<svg class=\"bar\" viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect height=\"8\" width=\"");
         html.show(part).raw("\"/></svg>").show(part).raw(" % of ").text(&words::size(all)).raw("</td><td>");
-        html.text(&row.why.join("; ")).raw("</td></tr>");
+        html.text(&row.why.join("; "));
+        if !row.to.is_empty() {
+            html.raw("<p class=\"small\">To <bdi>")
+                .text(&names(row.to.iter().map(String::as_str)))
+                .raw("</bdi></p>");
+        }
+        html.raw("</td></tr>");
     }
-    html.raw("</tbody></table></section>");
+    html.raw("</tbody></table>");
+    more(html, rows.len(), APPS);
+    html.raw("</section>");
 }

@@ -1,13 +1,23 @@
 //! Feeds the coverage ledger: what the watch knows of a connection, the programs' own counts, what turned out sealed.
 
-use std::{cell::RefCell, fs::File, io::Read as _, path::Path, rc::Rc, time::Instant};
+use std::{
+    cell::RefCell,
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde_json::Value;
 
 use crate::{
     alert::Alert,
-    coverage::{Hourly, Ledger, Limits, Owner, View},
+    coverage::{Hourly, Ledger, Limits, Owner, View, ViewedApp},
     kernel::Session,
     pipeline::{Flow, Observer},
     record::ConnectionId,
+    store,
     unwrap::Tree,
     wire::Message,
 };
@@ -21,7 +31,21 @@ pub(super) struct Coverage {
     ledger: Rc<RefCell<Ledger>>,
     hourly: Hourly,
     began: Instant,
+    kept: Option<Kept>,
 }
+
+/// What earlier runs counted, and where all of it is kept.
+struct Kept {
+    evidence: PathBuf,
+    earlier: View,
+    /// Since when it was counted.
+    since: String,
+    /// It has been written: where it is gone then, the owner took it away.
+    written: bool,
+}
+
+/// What was counted longer ago than evidence is kept is dropped with it.
+const OLDEST: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
 impl Coverage {
     pub(super) fn new() -> Coverage {
@@ -29,7 +53,33 @@ impl Coverage {
             ledger: Rc::new(RefCell::new(Ledger::new(Limits::default()))),
             hourly: Hourly::new(0),
             began: Instant::now(),
+            kept: None,
         }
+    }
+
+    /// Goes on from what earlier runs kept in this folder of evidence.
+    pub(super) fn go_on(&mut self, evidence: PathBuf) {
+        let record = store::coverage(&evidence).unwrap_or_default();
+        let since = record.get("since").and_then(Value::as_str).filter(|since| is_recent(since));
+        let (earlier, since) = match since {
+            Some(since) => (View::from_json(&record), since.to_owned()),
+            None => (View::default(), now()),
+        };
+        self.kept = Some(Kept { evidence, earlier, since, written: false });
+    }
+
+    /// Writes what was counted up to now, by this run and earlier ones.
+    pub(super) fn keep(&mut self, label: impl Fn(&ViewedApp) -> String) -> Result<(), store::Error> {
+        let view = self.view();
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        if kept.written && !kept.evidence.join(store::COVERAGE_FILE).exists() {
+            (kept.earlier, kept.since) = (View::default(), now());
+        }
+        let mut sum = kept.earlier.clone();
+        sum.add(&view);
+        store::keep_coverage(&kept.evidence, sum.to_json(&kept.since, &now(), label))?;
+        kept.written = true;
+        Ok(())
     }
 
     /// What takes the records as they are read.
@@ -129,6 +179,15 @@ fn destination(flow: &Flow) -> Option<String> {
     flow.host.clone().or_else(|| flow.peer.map(|peer| peer.ip().to_canonical().to_string()))
 }
 
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+fn is_recent(time: &str) -> bool {
+    let then = humantime::parse_rfc3339(time);
+    then.is_ok_and(|then| SystemTime::now().duration_since(then).unwrap_or_default() < OLDEST)
+}
+
 /// Whether a process runs a 32-bit program; not when it is gone.
 pub(super) fn is_32_bit(pid: u32) -> bool {
     let mut head = [0; EI_CLASS + 1];
@@ -140,6 +199,39 @@ pub(super) fn is_32_bit(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coverage::Parts;
+
+    #[test]
+    fn what_was_counted_is_kept_until_its_owner_takes_it_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |bytes: u64| {
+            let mut coverage = Coverage::new();
+            coverage.go_on(folder.path().to_owned());
+            coverage.kept.as_mut().unwrap().earlier.total.read += bytes;
+            coverage.kept.as_mut().unwrap().earlier.apps.push(ViewedApp {
+                app: format!("a{bytes}"),
+                uid: 7,
+                parts: Parts::read(bytes),
+                destinations: Vec::new(),
+            });
+            coverage.keep(|app| app.app.clone()).unwrap();
+            coverage
+        };
+        let kept = || View::from_json(&store::coverage(folder.path()).unwrap());
+        run(5);
+        let mut second = run(6);
+        assert_eq!((kept().total.read, kept().apps.len()), (11, 2));
+        std::fs::remove_file(folder.path().join(store::COVERAGE_FILE)).unwrap();
+        second.keep(|app| app.app.clone()).unwrap();
+        assert_eq!(kept().total.read, 0);
+        // Two months later nobody adds to it.
+        let record =
+            View::default().to_json("2001-01-01T00:00:00Z", "2001-01-02T00:00:00Z", |_| String::new());
+        store::keep_coverage(folder.path(), record).unwrap();
+        let mut coverage = Coverage::new();
+        coverage.go_on(folder.path().to_owned());
+        assert!(is_recent(&coverage.kept.as_ref().unwrap().since));
+    }
 
     #[test]
     fn this_process_is_no_32_bit_one_and_one_that_is_gone_neither() {

@@ -20,6 +20,7 @@ use crate::{
     leak::Crypt,
     pipeline::{Counts, Flow, FlowId, Pipeline, Settings},
     record::{ConnectionId, Direction, Event},
+    store,
     stream::{self, Chunk, Step},
 };
 use ladder::{Ladder, Next};
@@ -87,6 +88,12 @@ impl Flows {
     /// Whether a package of that name is installed.
     pub(super) fn is_installed(&self, name: &str) -> bool {
         self.apps.table.is_installed(name)
+    }
+
+    /// Brings to the disk how much of each app's traffic was read.
+    pub(super) fn keep_coverage(&mut self) -> Result<(), store::Error> {
+        let table = &self.apps.table;
+        self.coverage.keep(|app| table.named(&app.app, app.uid).label)
     }
 
     /// How far one can look into the installed apps, by what they sent and what they run.

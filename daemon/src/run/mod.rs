@@ -179,6 +179,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     if let Some(store) = store {
         let (said, damaged) = store::said(store);
         *flows.ledger() = said;
+        flows.coverage.go_on(store.join(EVIDENCE));
         notes.extend(damaged);
         flows.set_trials(Trials::new(store, truth, evidence.clone()));
         notes.extend(flows.look_at_trial());
@@ -245,11 +246,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
             }
             if kept.elapsed() >= KEEP {
                 kept = Instant::now();
-                keep(store, flows);
+                keep(store, flows, session);
             }
         },
     );
-    keep(store, &mut flows);
+    keep(store, &mut flows, &session);
     // What is left of it; the rest was brought to the disk on the way.
     if let Some(evidence) = &evidence {
         sync(evidence);
@@ -299,6 +300,8 @@ const SEARCH: u64 = 5;
 const KEEP: Duration = Duration::from_secs(600);
 /// The folder beside the configuration with the owner's additions to the built-in data.
 const ADDITIONS: &str = "more";
+/// The folder in the store with the evidence.
+const EVIDENCE: &str = "evidence";
 /// The longest list in a line about the watch itself.
 const NAMED: usize = 3;
 
@@ -354,7 +357,7 @@ fn tell_own_tls(session: &mut Session, store: Option<&Path>) {
 }
 
 /// Brings the tokens seen to the disk. A failure is said; the next time may go better.
-fn keep(store: Option<&Path>, flows: &mut Flows) {
+fn keep(store: Option<&Path>, flows: &mut Flows, session: &Session) {
     if let (Some(folder), Some(tokens)) = (store, &flows.settings().memory)
         && let Err(error) = store::keep_tokens(folder, tokens)
     {
@@ -363,6 +366,11 @@ fn keep(store: Option<&Path>, flows: &mut Flows) {
     if let Some(folder) = store
         && let Err(error) = store::keep_said(folder, flows.ledger())
     {
+        say(Severity::Warn, &error.to_string());
+    }
+    flows.coverage.count(session, |_| true);
+    flows.describe_all();
+    if let Err(error) = flows.keep_coverage() {
         say(Severity::Warn, &error.to_string());
     }
 }
@@ -414,7 +422,7 @@ fn addresses() -> Result<Option<Addresses>, String> {
 
 fn keep_evidence(store: &Path) -> Result<Evidence, evidence::store::StoreError> {
     Evidence::open(
-        &store.join("evidence"),
+        &store.join(EVIDENCE),
         evidence::store::Limits::default(),
         about_machine(),
         flows::now_ms(),

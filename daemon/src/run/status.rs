@@ -5,11 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use super::losses::Losses;
-use crate::{
-    coverage::{Parts, View},
-    kernel::Session,
-    stream,
-};
+use crate::{coverage::View, kernel::Session, stream};
 
 /// Apps and destinations listed; the rest is in the total.
 const APPS: usize = 100;
@@ -55,12 +51,12 @@ impl Status<'_> {
             .iter()
             .take(APPS)
             .map(|app| {
-                let mut object = parts(&app.parts);
+                let mut object = app.parts.to_json();
                 let destinations: Vec<Value> = app
                     .destinations
                     .iter()
                     .take(DESTINATIONS)
-                    .map(|(name, one)| with(parts(one), &[("destination", name.as_str().into())]))
+                    .map(|(name, one)| with(one.to_json(), &[("destination", name.as_str().into())]))
                     .collect();
                 object.insert("destinations".into(), destinations.into());
                 with(object, &[("app", app.app.as_str().into()), ("uid", app.uid.into())])
@@ -79,23 +75,11 @@ impl Status<'_> {
             "attempts": self.attempts,
             "lost": lost,
             "connections": self.connections,
-            "coverage": { "total": parts(&self.view.total), "apps": apps },
+            "coverage": { "total": self.view.total.to_json(), "apps": apps },
         })
         .to_string()
             + "\n"
     }
-}
-
-/// `bytes` is the whole, of which `read`, `tls_overhead` and `unread` are the parts.
-fn parts(parts: &Parts) -> Map<String, Value> {
-    let unread: Map<String, Value> =
-        parts.reasons().into_iter().map(|(reason, bytes)| (reason.name().to_owned(), bytes.into())).collect();
-    let mut object = Map::new();
-    object.insert("bytes".into(), parts.whole().into());
-    object.insert("read".into(), parts.read.into());
-    object.insert("tls_overhead".into(), parts.tls_overhead.into());
-    object.insert("unread".into(), unread.into());
-    object
 }
 
 /// The same with these fields before it.
@@ -113,7 +97,7 @@ fn time(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coverage::Reason;
+    use crate::coverage::{Parts, Reason};
 
     #[test]
     fn the_parts_that_are_said_are_the_whole_that_is_said() {
@@ -121,7 +105,7 @@ mod tests {
         sample.tls_overhead = 5;
         sample.add_unread(Reason::Quic, 7);
         sample.add_unread(Reason::Lost, 1);
-        let said = with(parts(&sample), &[("app", "a".into())]);
+        let said = with(sample.to_json(), &[("app", "a".into())]);
         let expected = json!({ "app": "a", "bytes": 23, "read": 10, "tls_overhead": 5, "unread": { "quic": 7, "lost": 1 } });
         assert_eq!(said.to_string(), expected.to_string());
     }

@@ -183,9 +183,15 @@ pub(crate) fn lines(count: usize) -> String {
 /// Coverage and experiments, to see their sections.
 pub(crate) fn other_lines() -> String {
     [
-        json!({"type": "coverage", "app": "Mint Browser", "read": 812_000, "unread": 44_000, "why": {"QUIC: host only": 44_000}}),
-        json!({"type": "coverage", "app": "Play services", "read": 1_200_000, "unread": 9_300_000, "why": ["TLS library linked into the app, not found"]}),
-        json!({"type": "coverage", "app": "Old Game (32-bit)", "read": 0, "unread": 310_000, "why": "32-bit TLS cannot be hooked on this kernel"}),
+        json!({"type": "coverage", "since": "2026-11-18T00:00:00Z", "time": "2026-11-21T23:59:00Z", "apps": [
+            {"app": "com.google.android.gms", "label": "Play services", "read": 1_200_000, "unread": {"tls-not-hooked": 9_300_000},
+             "destinations": [{"destination": "play.googleapis.com", "unread": {"tls-not-hooked": 9_000_000}}, {"destination": "android.clients.google.com", "unread": {"tls-not-hooked": 300_000}}]},
+            {"app": "com.example.oldgame", "label": "Old Game", "read": 0, "unread": {"tls-32bit": 310_000},
+             "destinations": [{"destination": "192.0.2.7", "unread": {"tls-32bit": 310_000}}]},
+            {"app": "com.mi.globalbrowser.mini", "label": "Mint Browser", "read": 812_000, "unread": {"quic": 41_000, "encrypted-inside": 3_000},
+             "destinations": [{"destination": "www.google.com", "unread": {"quic": 41_000}}, {"destination": "sdkconfig.ad.intl.xiaomi.com", "unread": {"encrypted-inside": 3_000}}]},
+            {"app": "com.example.weather", "label": "Weather", "read": 96_000, "unread": {}, "destinations": []},
+        ]}),
         json!({"type": "try", "place": "private tab of Mint Browser", "what": "address", "verdict": "sent", "app": "Mint Browser", "host": "sa.api.intl.miui.com", "via": "base64>gzip>json"}),
         json!({"type": "try", "place": "private tab of Firefox", "what": "address", "verdict": "not seen"}),
     ]
@@ -226,7 +232,7 @@ pub(crate) fn hostile_lines(fields: &[&str]) -> String {
         }
         text.push_str(&format!(
             "{}\n",
-            json!({"type": "coverage", "app": attack, "read": 1, "unread": 1, "why": [attack]})
+            json!({"type": "coverage", "since": attack, "time": attack, "apps": [{"app": attack, "label": attack, "read": 1, "unread": {"quic": 1}, "destinations": [{"destination": attack, "unread": {"quic": 1}}]}]})
         ));
         text.push_str(&format!(
             "{}\n",
