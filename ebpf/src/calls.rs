@@ -3,29 +3,37 @@
 //! `raw_syscalls` runs for every call of every process, so the first thing is to leave: a number that means nothing here,
 //! in either table, costs a load, a few comparisons and a shift.
 
-/// Bits of the numbers from `WORD * 64` on.
-macro_rules! word {
-    ($word:expr; $($number:expr),* $(,)?) => {
-        0 $(| if $number / 64 == $word { 1u64 << ($number % 64) } else { 0 })*
-    };
+/// Numbers as bits.
+type Set = [u64; 7];
+
+const fn set(lists: &[&[u32]]) -> Set {
+    let mut set = [0; 7];
+    let mut list = 0;
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].len() {
+            let number = lists[list][at];
+            set[number as usize / 64] |= 1 << (number % 64);
+            at += 1;
+        }
+        list += 1;
+    }
+    set
 }
 
-/// Whether `number` is one of those listed: comparisons and a shift, because 4.14 has no place for a table.
+/// Whether `$number` is in one of the lists: comparisons and a shift, because 4.14 has no place for a table.
 macro_rules! is_among {
-    ($number:expr; $($list:expr),* $(,)?) => {{
-        const WORDS: [u64; 8] = [
-            word!(0; $($list),*), word!(1; $($list),*), word!(2; $($list),*), word!(3; $($list),*),
-            word!(4; $($list),*), word!(5; $($list),*), word!(6; $($list),*), word!(7; $($list),*),
-        ];
+    ($number:expr; $($list:expr),*) => {{
+        const SET: Set = set(&[$($list),*]);
         let number: u32 = $number;
         let word = if number < 128 {
-            if number < 64 { WORDS[0] } else { WORDS[1] }
+            if number < 64 { const { SET[0] } } else { const { SET[1] } }
         } else if number < 256 {
-            if number < 192 { WORDS[2] } else { WORDS[3] }
+            if number < 192 { const { SET[2] } } else { const { SET[3] } }
         } else if number < 384 {
-            if number < 320 { WORDS[4] } else { WORDS[5] }
+            if number < 320 { const { SET[4] } } else { const { SET[5] } }
         } else if number < 448 {
-            WORDS[6]
+            const { SET[6] }
         } else {
             0
         };
@@ -56,6 +64,7 @@ mod native {
     pub(crate) const ACCEPT4: u32 = 288;
     pub(crate) const DUP3: u32 = 292;
     pub(crate) const SENDMMSG: u32 = 307;
+    pub(crate) const OPENAT: u32 = 257;
     pub(crate) const EXECVEAT: u32 = 322;
 }
 
@@ -66,6 +75,7 @@ mod native {
     pub(crate) const DUP3: u32 = 24;
     pub(crate) const DUP2: u32 = DUP3;
     pub(crate) const FCNTL: u32 = 25;
+    pub(crate) const OPENAT: u32 = 56;
     pub(crate) const CLOSE: u32 = 57;
     pub(crate) const WRITE: u32 = 64;
     pub(crate) const WRITEV: u32 = 66;
@@ -112,6 +122,7 @@ mod compat {
     pub(super) const VFORK: u32 = 190;
     pub(super) const FCNTL64: u32 = 221;
     pub(super) const SENDFILE64: u32 = 239;
+    pub(super) const OPENAT: u32 = 295;
     pub(super) const SPLICE: u32 = 313;
     pub(super) const DUP3: u32 = 330;
     pub(super) const SENDMMSG: u32 = 345;
@@ -153,6 +164,7 @@ mod compat {
     pub(super) const SEND: u32 = 289;
     pub(super) const SENDTO: u32 = 290;
     pub(super) const SENDMSG: u32 = 296;
+    pub(super) const OPENAT: u32 = 322;
     pub(super) const SPLICE: u32 = 340;
     pub(super) const DUP3: u32 = 358;
     pub(super) const ACCEPT4: u32 = 366;
@@ -160,42 +172,62 @@ mod compat {
     pub(super) const EXECVEAT: u32 = 387;
 }
 
+/// Looked at when they begin and when they return.
+const BOTH_ENDS: &[u32] = &[
+    WRITE, WRITEV, SENDFILE, SPLICE, SOCKET, CONNECT, ACCEPT, ACCEPT4, SENDTO, SENDMSG, SENDMMSG, DUP, DUP2, DUP3, FCNTL,
+];
+const BOTH_ENDS_IN_32_BIT: &[u32] = &[
+    compat::WRITE,
+    compat::WRITEV,
+    compat::SENDFILE,
+    compat::SENDFILE64,
+    compat::SPLICE,
+    compat::SOCKET,
+    compat::CONNECT,
+    compat::ACCEPT,
+    compat::ACCEPT4,
+    compat::SEND,
+    compat::SENDTO,
+    compat::SENDMSG,
+    compat::SENDMMSG,
+    compat::DUP,
+    compat::DUP2,
+    compat::DUP3,
+    compat::FCNTL,
+    compat::FCNTL64,
+    compat::SOCKETCALL,
+];
+/// Looked at when they begin: afterwards descriptors stand for nothing any more.
+const CLOSING: &[u32] = &[CLOSE, CLOSE_RANGE, EXECVE, EXECVEAT];
+const CLOSING_IN_32_BIT: &[u32] = &[compat::CLOSE, CLOSE_RANGE, compat::EXECVE, compat::EXECVEAT];
+/// Looked at when it returns: what was opened is no socket. (Both C libraries call nothing else for it.)
+const OPENING: &[u32] = &[OPENAT, compat::OPENAT];
+/// Looked at when they return: there may be a new process.
+const FORKING: &[u32] = &[CLONE, CLONE3, FORK, VFORK];
+const FORKING_IN_32_BIT: &[u32] = &[compat::CLONE, CLONE3, compat::FORK, compat::VFORK];
+
 /// Whether a 64-bit task's call is looked at when it begins.
 #[inline(always)]
 pub(crate) fn begins(number: u32) -> bool {
-    is_among!(number; WRITE, WRITEV, SENDFILE, SPLICE, SOCKET, CONNECT, ACCEPT, ACCEPT4, SENDTO, SENDMSG, SENDMMSG,
-        DUP, DUP2, DUP3, FCNTL, CLOSE, CLOSE_RANGE, EXECVE, EXECVEAT)
+    is_among!(number; BOTH_ENDS, CLOSING)
 }
 
 /// Whether a 32-bit task's call is looked at when it begins.
 #[inline(always)]
 pub(crate) fn begins_in_32_bit(number: u32) -> bool {
-    is_among!(number; compat::WRITE, compat::WRITEV, compat::SENDFILE, compat::SENDFILE64, compat::SPLICE, compat::SOCKET,
-        compat::CONNECT, compat::ACCEPT, compat::ACCEPT4, compat::SEND, compat::SENDTO, compat::SENDMSG,
-        compat::SENDMMSG, compat::DUP, compat::DUP2, compat::DUP3, compat::FCNTL, compat::FCNTL64, compat::CLOSE,
-        CLOSE_RANGE, compat::EXECVE, compat::EXECVEAT, compat::SOCKETCALL)
+    is_among!(number; BOTH_ENDS_IN_32_BIT, CLOSING_IN_32_BIT)
 }
 
 /// Whether any task's call is looked at when it begins.
 #[inline(always)]
 pub(crate) fn begins_in_any(number: u32) -> bool {
-    is_among!(number; WRITE, WRITEV, SENDFILE, SPLICE, SOCKET, CONNECT, ACCEPT, ACCEPT4, SENDTO, SENDMSG, SENDMMSG,
-        DUP, DUP2, DUP3, FCNTL, CLOSE, CLOSE_RANGE, EXECVE, EXECVEAT,
-        compat::WRITE, compat::WRITEV, compat::SENDFILE, compat::SENDFILE64, compat::SPLICE, compat::SOCKET,
-        compat::CONNECT, compat::ACCEPT, compat::ACCEPT4, compat::SEND, compat::SENDTO, compat::SENDMSG,
-        compat::SENDMMSG, compat::DUP, compat::DUP2, compat::DUP3, compat::FCNTL, compat::FCNTL64, compat::CLOSE,
-        compat::EXECVE, compat::EXECVEAT, compat::SOCKETCALL)
+    is_among!(number; BOTH_ENDS, CLOSING, BOTH_ENDS_IN_32_BIT, CLOSING_IN_32_BIT)
 }
 
-/// Whether any task's call is looked at when it returns: no `close`, no `exec`, but `fork` and its kin.
+/// Whether any task's call is looked at when it returns.
 #[inline(always)]
 pub(crate) fn returns(number: u32) -> bool {
-    is_among!(number; WRITE, WRITEV, SENDFILE, SPLICE, SOCKET, CONNECT, ACCEPT, ACCEPT4, SENDTO, SENDMSG, SENDMMSG,
-        DUP, DUP2, DUP3, FCNTL, CLONE, CLONE3, FORK, VFORK,
-        compat::WRITE, compat::WRITEV, compat::SENDFILE, compat::SENDFILE64, compat::SPLICE, compat::SOCKET,
-        compat::CONNECT, compat::ACCEPT, compat::ACCEPT4, compat::SEND, compat::SENDTO, compat::SENDMSG,
-        compat::SENDMMSG, compat::DUP, compat::DUP2, compat::DUP3, compat::FCNTL, compat::FCNTL64, compat::SOCKETCALL,
-        compat::CLONE, compat::FORK, compat::VFORK)
+    is_among!(number; BOTH_ENDS, FORKING, BOTH_ENDS_IN_32_BIT, FORKING_IN_32_BIT, OPENING)
 }
 
 /// Whether a call that has returned may have made a process, in a 64-bit task.
@@ -208,6 +240,18 @@ pub(crate) fn is_fork(number: u32) -> bool {
 #[inline(always)]
 pub(crate) fn is_fork_in_32_bit(number: u32) -> bool {
     number == compat::CLONE || number == CLONE3 || number == compat::FORK || number == compat::VFORK
+}
+
+/// Whether a call that has returned has opened a file, if its task is of the right kind: `Some` of whether that is 32-bit.
+#[inline(always)]
+pub(crate) fn is_open(number: u32) -> Option<bool> {
+    if number == OPENAT {
+        Some(false)
+    } else if number == compat::OPENAT {
+        Some(true)
+    } else {
+        None
+    }
 }
 
 /// What a 32-bit task's call is called in a 64-bit one; [`SOCKETCALL`] for that, 0 for what is not looked at.

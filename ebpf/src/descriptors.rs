@@ -9,7 +9,7 @@ use core::{hint::cold_path, ptr::read_volatile};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use telltale_abi::{Bucket, Descriptor, Process, class, socket};
 
-use crate::{ANSWERS, DESCRIPTORS, INSIDE, PROCESSES, tls::opaque_zero};
+use crate::{ANSWERS, DESCRIPTORS, INSIDE, PROCESSES, files, tls::opaque_zero};
 
 /// The key of a thread's descriptor.
 #[inline(always)]
@@ -32,6 +32,7 @@ pub(crate) fn since(thread: u64) -> u64 {
 pub(crate) fn renew(thread: u64) {
     let process = Process { since: now(), is_32_bit: 0, padding: 0 };
     let _ = PROCESSES.insert((thread >> 32) as u32, process, 0);
+    files::renew(thread);
 }
 
 /// A thread begins to run.
@@ -72,10 +73,18 @@ pub(crate) fn is_32_bit(thread: u64) -> bool {
 /// Whether a descriptor is known to be of no interest: the first question about every write.
 #[inline(always)]
 pub(crate) fn is_ignored(thread: u64, fd: u64) -> bool {
+    if files::is_marked(thread, fd) {
+        return true;
+    }
+    cold_path();
     let Some(known) = DESCRIPTORS.get_ptr(key(thread, fd)) else { return false };
     // SAFETY: a map value that lives as long as the program runs.
     let (class, born) = unsafe { ((*known).class, (*known).born) };
-    class == class::IGNORED && born >= since(thread)
+    if class != class::IGNORED || born < since(thread) {
+        return false;
+    }
+    files::mark(thread, fd);
+    true
 }
 
 /// What is known of a descriptor; new, of `class`, when nothing was or what was known is of an earlier file.
@@ -98,7 +107,9 @@ pub(crate) fn descriptor(thread: u64, fd: u64, class: u32) -> Option<*mut Descri
 /// A descriptor has come to stand for a new file.
 #[inline(always)]
 pub(crate) fn opened(thread: u64, fd: u64, class: u32, transport: u32) -> Option<()> {
-    DESCRIPTORS.insert(key(thread, fd), fresh(class, transport), 0).ok()
+    let key = key(thread, fd);
+    files::forget(key);
+    DESCRIPTORS.insert(key, fresh(class, transport), 0).ok()
 }
 
 /// A descriptor has come to stand for the same file as another (`dup`), or for one of the same kind (`accept`).
@@ -121,6 +132,7 @@ pub(crate) fn copied(thread: u64, from: u64, to: u64) -> Option<()> {
 /// A descriptor stands for nothing any more.
 #[inline(always)]
 pub(crate) fn forget(key: u64) -> Option<()> {
+    files::forget(key);
     DESCRIPTORS.remove(key).ok()
 }
 

@@ -11,9 +11,11 @@ mod calls;
 mod cipher;
 mod descriptors;
 mod emit;
+mod files;
 mod payload;
 mod send;
 mod tls;
+mod under_way;
 mod user_memory;
 
 use aya_ebpf::{
@@ -40,6 +42,10 @@ static DESCRIPTORS: LruHashMap<u64, Descriptor> = LruHashMap::with_max_entries(1
 #[map]
 static ANSWERS: LruHashMap<u64, Answer> = LruHashMap::with_max_entries(4096, 0);
 
+/// Descriptors known to be of no interest, by the end of the process's id.
+#[map]
+static FILES: Array<files::Line> = Array::with_max_entries(files::LINES, 0);
+
 /// Processes that have begun since the start, by id.
 #[map]
 static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_entries(4096, 0);
@@ -55,6 +61,10 @@ static SENDERS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 /// System calls under way, by thread.
 #[map]
 static CALLS_IN_FLIGHT: LruHashMap<u64, send::InFlight> = LruHashMap::with_max_entries(4096, 0);
+
+/// Which threads these are of, by the end of the thread's id.
+#[map]
+static UNDER_WAY: Array<u32> = Array::with_max_entries(under_way::PLACES, 0);
 
 /// Ciphers of the processes that are looked into.
 #[map]

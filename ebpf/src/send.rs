@@ -13,8 +13,9 @@ use crate::{
     calls::{self, *},
     descriptors::{self, descriptor, is_32_bit, is_ignored, key},
     emit::{Piece, Writer},
+    files,
     tls::{self, opaque, opaque_zero, thread},
-    user_memory,
+    under_way, user_memory,
 };
 
 /// `EINPROGRESS`, include/uapi/asm-generic/errno.h: a connection that is being made is as good as made.
@@ -101,7 +102,7 @@ pub(crate) fn entered(context: &TracePointContext, tasks: Tasks, arguments: usiz
     }
     let thread = thread();
     let first = argument(context, 0, arguments);
-    // Before anything else: most writes are to files. A number that means something else to a 32-bit task does no harm here.
+    // Before anything else: most writes are to files. A 32-bit task's call of that number is none that is looked at.
     if tasks != Tasks::Of32Bit && (number == WRITE || number == WRITEV) && is_ignored(thread, first) {
         return None;
     }
@@ -161,6 +162,7 @@ pub(crate) fn entered(context: &TracePointContext, tasks: Tasks, arguments: usiz
         Some(known) => unsafe { *known = call },
         None => CALLS_IN_FLIGHT.insert(thread, call, 0).ok()?,
     }
+    under_way::begin(thread);
     Some(())
 }
 
@@ -189,6 +191,14 @@ pub(crate) fn returned(context: &TracePointContext) -> Option<()> {
         let by_32_bit = is_32_bit(thread);
         if (by_32_bit && calls::is_fork_in_32_bit(number)) || (!by_32_bit && calls::is_fork(number)) {
             descriptors::born(thread);
+        }
+        return None;
+    }
+    if !under_way::end(thread) {
+        // Most calls that return here are writes to files, which were let pass when they began.
+        let in_32_bit = calls::is_open(number)?;
+        if result >= 0 && is_32_bit(thread) == in_32_bit {
+            files::mark(thread, result as u64);
         }
         return None;
     }
@@ -384,7 +394,10 @@ pub(crate) fn pointer(at: u64, by_32_bit: bool) -> Option<u64> {
 #[inline(always)]
 fn close(context: &TracePointContext, thread: u64, fd: u64) -> Option<()> {
     let key = key(thread, fd);
-    let known = crate::DESCRIPTORS.get_ptr_mut(key)?;
+    let Some(known) = crate::DESCRIPTORS.get_ptr_mut(key) else {
+        files::forget(key);
+        return None;
+    };
     // SAFETY: a map value that lives as long as the program runs.
     let state = unsafe { &mut *known };
     if state.class == class::SOCKET && state.sequence != 0 {

@@ -71,7 +71,7 @@ const fn call(name: &'static str, begins: &'static str) -> Call {
     Call { name, begins: Some(begins), returns: true, everywhere: true }
 }
 
-const CALLS: [Call; 23] = [
+const CALLS: [Call; 24] = [
     call("write", "call_with_3"),
     call("writev", "call_with_3"),
     call("sendto", "call_with_6"),
@@ -91,6 +91,7 @@ const CALLS: [Call; 23] = [
     Call { returns: false, everywhere: false, ..call("close_range", "call_with_3") },
     Call { returns: false, ..call("execve", "call_with_3") },
     Call { returns: false, ..call("execveat", "call_with_3") },
+    Call { begins: None, ..call("openat", "") },
     Call { begins: None, ..call("clone", "") },
     Call { begins: None, everywhere: false, ..call("clone3", "") },
     Call { begins: None, everywhere: false, ..call("fork", "") },
