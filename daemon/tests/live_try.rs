@@ -234,6 +234,26 @@ fn sent_not_readable_and_not_seen() {
 }
 
 #[test]
+fn killed_it_leaves_no_watch_behind() {
+    let Some(library) = library() else { return };
+    let phone = Phone::new();
+    let mut trial = Try::start(&phone, &library);
+    let own = trial.program.0.id();
+    let children = format!("/proc/{own}/task/{own}/children");
+    let children: Vec<u32> =
+        fs::read_to_string(children).unwrap().split(' ').filter_map(|pid| pid.parse().ok()).collect();
+    let [watch] = children[..] else { panic!("{children:?}") };
+    trial.program.0.kill().unwrap();
+    trial.program.0.wait().unwrap();
+    let is_there = || {
+        // Somebody else's process may get its number.
+        let line = fs::read(format!("/proc/{watch}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(phone.store().to_str().unwrap())
+    };
+    assert!(until(Duration::from_secs(60), || !is_there()), "process {watch} still watches");
+}
+
+#[test]
 fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let Some(library) = library() else { return };
     let (phone, collector) = (Phone::new(), Collector::start());

@@ -40,6 +40,7 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --memory HOW  what apps send is read by the programs in the kernel, or not at all: what is left where a kernel forbids it
     --rings KIB   size of each processor's ring, of which the records are read (at most 65536)
     --loopback    count what is sent to this machine itself
+    --parent PID  end when this process, which started it, ends in whatever way
 
 telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [--host HOST] [--store DIR] FILE|-
     The same on the bytes a client sent on one connection, or on a HAR file's requests: no kernel, no root.
@@ -147,6 +148,8 @@ pub struct RunOptions {
     pub rings: Option<u32>,
     /// Count traffic to this machine.
     pub loopback: bool,
+    /// End when this process, which started it, ends.
+    pub parent: Option<u32>,
 }
 
 impl Default for RunOptions {
@@ -163,6 +166,7 @@ impl Default for RunOptions {
             memory: None,
             rings: None,
             loopback: false,
+            parent: None,
         }
     }
 }
@@ -323,6 +327,7 @@ fn run(args: &mut Parser) -> Result<Command, UsageError> {
                 options.rings = Some(kib.ok_or(UsageError::Rings(text))?);
             }
             Arg::Long("loopback") => options.loopback = true,
+            Arg::Long("parent") => options.parent = Some(args.value()?.parse()?),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
         }
@@ -494,6 +499,7 @@ mod tests {
             "--attach",
             "--sends",
             "--loopback",
+            "--parent",
             "--rings",
             "--plain",
             "--explain",

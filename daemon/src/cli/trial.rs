@@ -154,6 +154,8 @@ impl Watch {
             .arg("run")
             .arg("--store")
             .arg(store)
+            // Killed, this process could not end it.
+            .args(["--parent", &std::process::id().to_string()])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

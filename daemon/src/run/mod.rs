@@ -28,9 +28,11 @@ use nix::{
     errno::Errno,
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
+    unistd::getppid,
 };
 use thiserror::Error;
 
@@ -88,6 +90,9 @@ pub enum RunError {
         /// Why it failed.
         source: Errno,
     },
+    /// `--parent` names another process than the one that started this one, or that has ended.
+    #[error("process {0} of --parent is not the one that started this one, or is gone")]
+    Parent(u32),
     /// Alerts cannot be written.
     #[error("writing alerts: {0}")]
     Write(io::Error),
@@ -100,6 +105,9 @@ pub enum RunError {
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // First of all, so that a signal during the start is not missed: it waits in the descriptor.
     let signals = signals()?;
+    if let Some(parent) = options.parent {
+        end_with(parent)?;
+    }
     let mut config_file = ConfigFile::new(options.config.clone(), cli::config_file());
     let (config, mistake) = config_file.read().map_err(|(file, source)| RunError::Read { file, source })?;
     if !logd::start(config.log_level.filter()) {
@@ -655,6 +663,15 @@ fn signals() -> Result<SignalFd, RunError> {
     set.thread_block().map_err(|source| RunError::Call { call: "pthread_sigmask", source })?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|source| RunError::Call { call: "signalfd", source })
+}
+
+/// Has the kernel send SIGTERM when the process that started this one ends, however it ends.
+fn end_with(parent: u32) -> Result<(), RunError> {
+    prctl::set_pdeathsig(Signal::SIGTERM)
+        .map_err(|source| RunError::Call { call: "prctl(PR_SET_PDEATHSIG)", source })?;
+    // It may have ended before that: nobody would tell us any more.
+    let is_there = u32::try_from(getppid().as_raw()).is_ok_and(|now| now == parent);
+    if is_there { Ok(()) } else { Err(RunError::Parent(parent)) }
 }
 
 fn read(file: &Path) -> Result<String, RunError> {
