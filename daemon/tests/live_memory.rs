@@ -9,20 +9,22 @@
 mod live;
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{Command, Stdio},
     thread,
 };
 
 use live::{
-    Client, Library,
+    Client, Library, byte_at, compile,
     daemon::{Daemon, TELLTALE, can_watch_sends, has},
     ways,
 };
 use telltale::{
     kernel::{AttachPath, KernelError, MemoryPath, Options, Session, prove_with},
-    record::{Body, Event},
+    record::{Body, ConnectionId, Event},
+    stream::{Chunk, Limits, Order, Step},
 };
 
 /// A uid that nobody else on the machine has.
@@ -73,6 +75,126 @@ fn who_and_how_much_is_left_where_nothing_can_be_read() {
         assert_eq!(ended, Some(100_077), "{way:?} {library:?}");
         session.stop().unwrap();
     }
+}
+
+/// The words that are fetched, in bytes.
+const HEAD: usize = telltale::kernel::fetch::WORDS * 8;
+
+/// What comes of these events in order: a host, bytes that are those of connection `number`, gaps, by how many.
+fn heard(events: &[Event], number: usize) -> Vec<(String, usize)> {
+    let mut order = Order::new(Limits::default());
+    events.iter().for_each(|event| order.push(1, event.clone()));
+    let (mut list, mut at) = (Vec::new(), 0);
+    let mut sink = |_: ConnectionId, _: Option<&Event>, step: Step<'_>| {
+        let (what, len) = match step {
+            Step::Host(name) => (name, 0),
+            Step::Chunk(Chunk::Bytes(bytes)) => {
+                let expected: Vec<u8> = (at..at + bytes.len()).map(|at| byte_at(number, at)).collect();
+                assert!(bytes == expected, "other bytes at {at}");
+                ("bytes", bytes.len())
+            }
+            Step::Chunk(Chunk::Gap(gap)) => ("gap", gap as usize),
+            _ => return,
+        };
+        at += len;
+        list.push((what.to_owned(), len));
+    };
+    order.end_pass(1, &mut sink);
+    order.end_pass(2, &mut sink);
+    list
+}
+
+#[test]
+fn the_beginning_of_every_write_is_read_through_ftrace() {
+    for (way, library) in ways() {
+        let Some(mut session) = session(way, &library, MemoryPath::Ftrace) else { return };
+        assert_eq!(session.memory_path(), MemoryPath::Ftrace);
+        // A short one, one that just fits, one that does not.
+        let steps = ["open:1", "write:1:13", &format!("write:1:{HEAD}"), "write:1:5000"];
+        let events = Client::start(&library, &steps).watch(&mut session);
+        let mut expected: Vec<(String, usize)> =
+            [("bytes", 13), ("bytes", HEAD), ("bytes", HEAD), ("gap", 5000 - HEAD)]
+                .map(|(what, len)| (what.to_owned(), len))
+                .to_vec();
+        // In OpenSSL the function for it is a macro.
+        if !library.has_write_ex() {
+            expected.insert(0, ("host1.example".into(), 0));
+        }
+        assert_eq!(heard(&events, 1), expected, "{way:?} {library:?}");
+
+        // What has to be offered again is told once, by as much as was taken of it each time.
+        let mut client = Client::start(&library, &["open:4", "partial:4", "write:4:300000"]);
+        let events = client.watch(&mut session);
+        assert!(client.retries() > 0, "the client met no short write");
+        let parts = heard(&events, 4);
+        assert_eq!(parts.iter().map(|(_, len)| len).sum::<usize>(), 300_000, "{parts:?}");
+        let (taken, read) = taken_and_read(&events);
+        let writes = parts.iter().filter(|(what, _)| what == "bytes").count();
+        assert_eq!((taken, read), (300_000, (writes * HEAD) as u64), "{parts:?}");
+        assert!(writes > 10 || library.has_write_ex(), "{parts:?}");
+        session.stop().unwrap();
+        assert_eq!(left(), 0);
+    }
+}
+
+/// Entries of this process in `uprobe_events`.
+fn left() -> usize {
+    let own = format!(":telltale_{}_", std::process::id());
+    let roots = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+    let text = roots.iter().find_map(|root| fs::read_to_string(format!("{root}/uprobe_events")).ok());
+    text.unwrap_or_default().lines().filter(|line| line.contains(&own)).count()
+}
+
+#[test]
+fn a_request_that_boringssl_sends_is_recognised_through_ftrace() {
+    let Some((way, library)) = ways().into_iter().find(|(_, library)| !library.has_write_ex()) else {
+        return;
+    };
+    if !can_watch_sends() || session(way, &library, MemoryPath::Ftrace).is_none() {
+        return;
+    }
+    let mut collector = Command::new(compile("tls-collector", "openssl"))
+        .arg("127.0.0.1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    BufReader::new(collector.stdout.as_mut().unwrap()).read_line(&mut port).unwrap();
+    let address = format!("127.0.0.1:{}", port.trim().strip_prefix("port=").unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--memory", "ftrace", "--loopback", "--lib", library.path().to_str().unwrap()];
+    let mut daemon = Daemon::start(folder.path(), &options);
+    daemon.says("first 960 bytes");
+    let id = SENDER + 1;
+    let send = |body: &str, uid: u32| {
+        let request = format!(
+            "POST /v1/device HTTP/1.1\r\nHost: collect.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut client = Command::new(compile("tls-client", "boringssl"))
+            .args(["--connect", &address, "--host", "collect.test", "--file", "-", "--uid", &uid.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        client.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
+        assert!(client.wait().unwrap().success());
+        request.len() as u64
+    };
+    let sent = send(r#"{"imei":"490154203237518","event":"open"}"#, id);
+    let alert = daemon.says("kind=imei");
+    assert!(alert.contains("host=collect.test") && alert.contains(&format!("uid={id}")), "{alert}");
+    assert_eq!(daemon.app(id, sent)["read"], sent);
+    // Of a longer one the beginning, and the rest is counted.
+    let long = format!(r#"{{"imei":"490154203237518","pad":"{}"}}"#, "x".repeat(4000));
+    let sent = send(&long, id + 1);
+    let app = daemon.app(id + 1, sent);
+    let beyond = sent - HEAD as u64;
+    assert_eq!((&app["read"], &app["unread"]["no-memory-read"]), (&HEAD.into(), &beyond.into()), "{app:#}");
+    daemon.stop();
+    drop(collector.stdin.take());
+    assert!(collector.wait().unwrap().success());
 }
 
 #[test]

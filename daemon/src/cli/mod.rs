@@ -27,7 +27,8 @@ pub const HELP: &str = "\
 Telltale tells this phone's owner what each app sends about him, and to whom.
 
 telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FILE] [--lib PATH]...
-             [--attach perf|tracefs] [--sends syscalls|raw|off] [--memory bpf|none] [--rings KIB] [--loopback]
+             [--attach perf|tracefs] [--sends syscalls|raw|off] [--memory bpf|ftrace|none]
+             [--rings KIB] [--loopback]
     Watches what apps send until it is stopped. Alerts go to stderr (on Android to logcat, tag telltale).
     --json        alerts as JSON lines to stdout as well, unmasked: for root's eyes only
     --config FILE options; `telltale config default` prints them with what they mean
@@ -37,7 +38,8 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --lib PATH    a TLS library to hook besides those that processes have mapped
     --attach HOW  hook only through perf or only through tracefs
     --sends HOW   socket sends only through the tracepoints syscalls:*, only through raw_syscalls, or off: TLS alone
-    --memory HOW  what apps send is read by the programs in the kernel, or not at all: what is left where a kernel forbids it
+    --memory HOW  what apps send is read by the programs in the kernel, by ftrace (its beginning alone), or not at all: what
+                  is left where a kernel forbids the better way
     --rings KIB   size of each processor's ring, of which the records are read (at most 65536)
     --loopback    count what is sent to this machine itself
     --parent PID  end when this process, which started it, ends in whatever way
@@ -454,7 +456,7 @@ mod tests {
         assert_eq!(parsed("doctor --json").unwrap(), doctor(true, false, None));
         let blind = Some(MemoryPath::Nothing);
         assert_eq!(parsed("doctor --quick --memory none").unwrap(), doctor(false, true, blind));
-        assert!(parsed("run --memory all").unwrap_err().to_string().contains("bpf, none"));
+        assert!(parsed("run --memory all").unwrap_err().to_string().contains("bpf, ftrace, none"));
         assert_eq!(parsed("config check f.toml").unwrap(), Command::ConfigCheck(Some("f.toml".into())));
         assert_eq!(parsed("explain imei").unwrap(), Command::Explain(Kind::Imei));
         for help in ["--help", "-h", "run --help", "decode -h", "doctor --help"] {

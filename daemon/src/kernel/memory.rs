@@ -18,23 +18,26 @@ use object::{Object as _, ObjectSection as _};
 pub enum MemoryPath {
     /// By the programs: all of it.
     Bpf,
+    /// By arguments that ftrace fetches: the beginning of what is handed to TLS libraries. See [`super::fetch`].
+    Ftrace,
     /// Not at all: who sends, to whom and how much, but not what.
     Nothing,
 }
 
 impl MemoryPath {
     /// All of them, the best first.
-    pub const ALL: [MemoryPath; 2] = [MemoryPath::Bpf, MemoryPath::Nothing];
+    pub const ALL: [MemoryPath; 3] = [MemoryPath::Bpf, MemoryPath::Ftrace, MemoryPath::Nothing];
 
     /// As `--memory` takes it.
     pub fn name(self) -> &'static str {
         match self {
             MemoryPath::Bpf => "bpf",
+            MemoryPath::Ftrace => "ftrace",
             MemoryPath::Nothing => "none",
         }
     }
 
-    /// `bpf` or `none`.
+    /// `bpf`, `ftrace` or `none`.
     pub fn from_name(name: &str) -> Option<MemoryPath> {
         MemoryPath::ALL.into_iter().find(|one| one.name() == name)
     }
@@ -43,6 +46,9 @@ impl MemoryPath {
     pub fn costs(self) -> Option<&'static str> {
         match self {
             MemoryPath::Bpf => None,
+            MemoryPath::Ftrace => Some(
+                "this kernel does not let programs read the memory of apps (ARM64_PAN before Linux 5.5): of each write to a TLS library the first 960 bytes are read through ftrace, the rest is counted; of what goes out elsewhere you learn who sends, to which address and how much, but not what",
+            ),
             MemoryPath::Nothing => Some(
                 "this kernel does not let programs read the memory of apps (ARM64_PAN before Linux 5.5): you learn who sends, to which address and how much, but not what, and host names only from the kernel's own tables",
             ),
@@ -89,6 +95,8 @@ mod tests {
             assert_eq!(path.costs().is_none(), path == MemoryPath::Bpf);
         }
         assert_eq!(MemoryPath::from_name("helper4"), None);
+        let said = format!("first {} bytes", super::super::fetch::WORDS * 8);
+        assert!(MemoryPath::Ftrace.costs().is_some_and(|costs| costs.contains(&said)));
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod apk;
 mod attach;
 mod budget;
 mod ciphers;
+mod cpus;
 pub mod doctor;
 mod empty;
 mod error;
+pub mod fetch;
 mod libraries;
 mod mapped_file;
 mod memory;
@@ -33,10 +35,9 @@ pub use program::object;
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
-    io,
+    fs::File,
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -57,6 +58,9 @@ pub use tls_files::{TlsFile, TlsState};
 use crate::record::{ConnectionId, Ended, Event};
 use attach::{Attacher, Hook};
 use ciphers::Ciphers;
+pub use cpus::ring_memory;
+use cpus::{CpuRings, ONLINE, cpu_list, ring_pages};
+use fetch::{Fetch, Given};
 use libraries::{Identity, Mapping, Part, Seen};
 use own_tls::OwnTls;
 use program::Programs;
@@ -168,6 +172,8 @@ pub struct Session {
     libraries: Vec<Library>,
     attacher: Attacher,
     memory: MemoryPath,
+    /// Where the programs cannot read.
+    fetch: Option<Fetch>,
     cpus: Vec<CpuRings>,
     /// Pages of each data ring.
     pages: usize,
@@ -194,19 +200,6 @@ pub struct Session {
     programs: Programs,
 }
 
-#[derive(Debug)]
-struct CpuRings {
-    cpu: u32,
-    data: Ring,
-    doorbell: Ring,
-    /// Records read of this CPU.
-    records: u64,
-    /// Of the last look: attempts on this CPU, and records read.
-    looked: (u64, u64),
-    /// At the last look there had been attempts, and nothing read.
-    silent: bool,
-}
-
 /// Which program hangs on which function: (function, at its return, program).
 const HOOKS: [(&str, bool, &str); 10] = [
     // Returns first: a call that began before its entry was hooked must not be taken for another.
@@ -222,12 +215,8 @@ const HOOKS: [(&str, bool, &str); 10] = [
     ("SSL_free", false, "ssl_free"),
 ];
 
-/// Which CPUs run.
-const ONLINE: &str = "/sys/devices/system/cpu/online";
-/// All data rings together take at most this: the daemon's memory is bounded on eight CPUs as on two.
-const RINGS_TOTAL: usize = 6 * 1024 * 1024;
-/// One data ring takes at least and at most this.
-const RING_RANGE: (usize, usize) = (256 * 1024, 2 * 1024 * 1024);
+/// Functions whose arguments are fetched where the programs cannot read.
+const FETCHED: [(&str, Given); 2] = [("SSL_write", Given::Text), ("SSL_set_tlsext_host_name", Given::Name)];
 
 impl Session {
     /// Loads the programs, opens the rings, hooks the libraries.
@@ -236,7 +225,7 @@ impl Session {
     /// Each of [`KernelError`]: not root, no program embedded, no BPF, no tracefs, a library that is not one.
     pub fn start(options: &Options) -> Result<Session, KernelError> {
         let mut session = Session::bare(options)?;
-        if options.memory.is_none() {
+        if options.memory.is_none() && !memory::has_helper() {
             session.find_memory()?;
         }
         session.remember_own_tls(options.own_tls.clone());
@@ -281,6 +270,7 @@ impl Session {
             libraries: Vec::new(),
             attacher,
             memory,
+            fetch: if memory == MemoryPath::Ftrace { Some(Fetch::open(&online)?) } else { None },
             cpus: Vec::new(),
             pages,
             watch: None,
@@ -378,8 +368,12 @@ impl Session {
         let mut pass = Pass { number: self.passes, ..Pass::default() };
         let renew = std::mem::take(&mut self.renew);
         let own_tls = &mut self.own_tls;
+        let joins = self.fetch.is_some();
+        let mut unread = Vec::new();
         let mut sink_others = |number, event| {
-            if let Some(event) = own_tls.take(event) {
+            if joins {
+                unread.push(event);
+            } else if let Some(event) = own_tls.take(event) {
                 sink(number, event);
             }
         };
@@ -404,6 +398,16 @@ impl Session {
                 }
             }
             rings.records = rings.records.saturating_add(pass.records.saturating_sub(before));
+        }
+        if let Some(fetch) = &mut self.fetch {
+            fetch.drain();
+            for event in unread {
+                fetch.join(event, &mut |event| {
+                    if let Some(event) = own_tls.take(event) {
+                        sink(pass.number, event);
+                    }
+                });
+            }
         }
         self.end_own_tls_pass(&mut |event| sink(pass.number, event));
         self.records = self.records.saturating_add(pass.records);
@@ -518,7 +522,8 @@ impl Session {
     fn unhook(&mut self) -> Result<(), KernelError> {
         self.sends.clear();
         let trials = self.end_trials();
-        let mut result = self.ciphers.stop(&self.attacher).and(trials);
+        let fetched = self.fetch.as_mut().map_or(Ok(()), Fetch::stop);
+        let mut result = self.ciphers.stop(&self.attacher).and(trials).and(fetched);
         for library in self.libraries.drain(..) {
             // Last hooked, first off: entries before returns.
             for hook in library.hooks.into_iter().rev() {
@@ -529,16 +534,6 @@ impl Session {
             }
         }
         result
-    }
-
-    fn open_rings(&mut self, cpu: u32) -> Result<(), KernelError> {
-        let data =
-            Ring::silent(cpu, self.pages).map_err(KernelError::call("perf_event_open of a data ring"))?;
-        let doorbell = Ring::waking(cpu).map_err(KernelError::call("perf_event_open of a doorbell"))?;
-        self.programs.set_ring("RECORDS", cpu, data.event())?;
-        self.programs.set_ring("DOORBELL", cpu, doorbell.event())?;
-        self.cpus.push(CpuRings { cpu, data, doorbell, records: 0, looked: (0, 0), silent: false });
-        Ok(())
     }
 
     /// A library given by name: whatever is wrong with it is an error.
@@ -622,6 +617,11 @@ impl Session {
             }
             return Err(error);
         }
+        for (function, given) in FETCHED {
+            if let Some(&offset) = found.get(function) {
+                self.fetch_from(identity, file, offset, given, &path);
+            }
+        }
         self.hooked.insert(identity);
         self.libraries.push(Library {
             path,
@@ -632,45 +632,13 @@ impl Session {
         Ok(Hooked::New)
     }
 
-    /// CPUs on which records are attempted while none comes out of their ring, at two looks in a row: they were away and back
-    /// between two looks, which newer kernels do not forgive a ring.
-    fn deaf_cpus(&mut self) -> Result<Vec<u32>, KernelError> {
-        let counters = self.programs.counters()?;
-        let mut deaf = Vec::new();
-        for rings in &mut self.cpus {
-            let attempts = usize::try_from(rings.cpu).ok().and_then(|cpu| counters.get(cpu));
-            let now = (attempts.map_or(0, |cpu| cpu.attempts), rings.records);
-            let read = now.1 != rings.looked.1;
-            if rings.silent && !read {
-                log::info!("nothing comes out of the ring of CPU {}: it is opened afresh", rings.cpu);
-                deaf.push(rings.cpu);
-            }
-            rings.silent = !read && now.0 != rings.looked.0;
-            rings.looked = now;
+    /// Fetches what a function is given, where the programs cannot read it. Without that its calls are told as not readable.
+    fn fetch_from(&mut self, identity: Identity, file: &File, offset: u64, given: Given, path: &Path) {
+        if let Some(fetch) = &mut self.fetch
+            && let Err(error) = fetch.add(identity, file.as_fd(), offset, given)
+        {
+            log::warn!("what {} is given cannot be read: {error}", path.display());
         }
-        Ok(deaf)
-    }
-
-    /// Opens rings on CPUs that have come online since, and again on those that were away. Returns true when the
-    /// descriptors of [`Session::doorbells`] have changed.
-    ///
-    /// # Errors
-    /// The list of CPUs cannot be read, or a ring cannot be opened.
-    pub fn follow_cpus(&mut self) -> Result<bool, KernelError> {
-        let online = cpu_list(ONLINE)?;
-        let gone = self.cpus.iter().any(|rings| !online.contains(&rings.cpu));
-        let new: Vec<u32> =
-            online.iter().copied().filter(|cpu| !self.cpus.iter().any(|rings| rings.cpu == *cpu)).collect();
-        let deaf = self.deaf_cpus()?;
-        if !gone && new.is_empty() && deaf.is_empty() {
-            return Ok(false);
-        }
-        // A ring whose CPU went away answers no more on some kernels even when the CPU is back: open it afresh then.
-        self.cpus.retain(|rings| online.contains(&rings.cpu) && !deaf.contains(&rings.cpu));
-        for cpu in new.into_iter().chain(deaf) {
-            self.open_rings(cpu)?;
-        }
-        Ok(true)
     }
 }
 
@@ -689,68 +657,4 @@ enum Hooked {
     /// It has no `SSL_write` to be seen; it may have one without a name.
     Nameless,
     No(&'static str),
-}
-
-/// Bytes of one data ring: a power of two.
-fn ring_bytes(cpus: usize) -> usize {
-    let (least, most) = RING_RANGE;
-    let share = RINGS_TOTAL.checked_div(cpus).unwrap_or(least).clamp(least, most);
-    1usize.checked_shl(share.ilog2()).unwrap_or(least)
-}
-
-/// Bytes of all data rings together on a machine that may have so many CPUs.
-pub fn ring_memory(cpus: usize) -> usize {
-    ring_bytes(cpus).saturating_mul(cpus)
-}
-
-/// Pages of one data ring: what is wished, at least one, or its share.
-fn ring_pages(wished: Option<usize>, cpus: usize) -> usize {
-    let pages = wished.unwrap_or_else(|| ring_bytes(cpus)) / sys::page_size();
-    1usize.checked_shl(pages.max(1).ilog2()).unwrap_or(1)
-}
-
-/// Reads a list such as `0-3,5`.
-fn cpu_list(path: &str) -> Result<Vec<u32>, KernelError> {
-    let text = fs::read_to_string(path).map_err(KernelError::file("read", path))?;
-    parse_cpu_list(text.trim()).ok_or_else(|| {
-        KernelError::file("read", path)(io::Error::new(io::ErrorKind::InvalidData, "not a list of CPUs"))
-    })
-}
-
-fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
-    let mut cpus = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        // NR_CPUS is 8192 at the most (lib/Kconfig.debug and arch Kconfigs).
-        if last >= 8192 {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_lists_are_read() {
-        assert_eq!(parse_cpu_list("0-3,5"), Some(vec![0, 1, 2, 3, 5]));
-        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
-        assert_eq!(parse_cpu_list(""), Some(vec![]));
-        assert_eq!(parse_cpu_list("0-x"), None);
-        assert_eq!(parse_cpu_list("0-4000000000"), None);
-    }
-
-    #[test]
-    fn rings_are_powers_of_two_within_their_share() {
-        for cpus in [0, 1, 2, 3, 8, 64] {
-            let bytes = ring_bytes(cpus);
-            assert!(bytes.is_power_of_two());
-            assert!(bytes >= RING_RANGE.0 && bytes <= RING_RANGE.1);
-        }
-        assert_eq!(ring_bytes(8), 512 * 1024);
-    }
 }

@@ -5,7 +5,7 @@ use std::{io, os::fd::BorrowedFd};
 
 use zeroize::Zeroize as _;
 
-use super::sys::{PerfAttr, RingMemory, attr_flag, perf, perf_enable, perf_event_open};
+use super::sys::{CLOCK_MONOTONIC, PerfAttr, RingMemory, attr_flag, perf, perf_enable, perf_event_open};
 
 /// Bytes of `struct perf_event_header`.
 const RECORD_HEADER: usize = 8;
@@ -40,6 +40,20 @@ impl Ring {
             config: perf::COUNT_SW_DUMMY,
             flags: attr_flag::MMAP | attr_flag::MMAP2 | attr_flag::WATERMARK,
             wakeup: 1,
+            ..PerfAttr::default()
+        };
+        Self::open(cpu, pages, attr)
+    }
+
+    /// A ring that other events on `cpu` are directed to, and that never wakes anybody.
+    pub(super) fn collecting(cpu: u32, pages: usize) -> io::Result<Ring> {
+        let attr = PerfAttr {
+            kind: perf::TYPE_SOFTWARE,
+            config: perf::COUNT_SW_DUMMY,
+            // Events may only be directed to a ring of the same clock.
+            flags: attr_flag::WATERMARK | attr_flag::USE_CLOCKID,
+            clockid: CLOCK_MONOTONIC,
+            wakeup: u32::MAX,
             ..PerfAttr::default()
         };
         Self::open(cpu, pages, attr)

@@ -12,7 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AttachPath, KernelError, MemoryPath, Options, Session, attach::Hook, memory};
+use super::{
+    AttachPath, KernelError, MemoryPath, Options, Session,
+    attach::Hook,
+    fetch::{Fetch, Given},
+    libraries::Part,
+};
 use crate::record::{Body, Direction, Event};
 
 /// What the self-test "sends": long enough to be no chance, ordinary text.
@@ -69,7 +74,7 @@ pub fn prove(attach: Option<AttachPath>) -> Result<Proof, KernelError> {
 /// As [`prove`].
 pub fn prove_with(attach: Option<AttachPath>, memory: Option<MemoryPath>) -> Result<Proof, KernelError> {
     let mut session = Session::bare(&Options { attach, memory, ..Options::default() })?;
-    let proof = session.prove_itself();
+    let proof = if memory.is_some() { session.prove_itself() } else { session.find_memory() };
     let stopped = session.stop();
     let proof = proof?;
     stopped?;
@@ -77,12 +82,26 @@ pub fn prove_with(attach: Option<AttachPath>, memory: Option<MemoryPath>) -> Res
 }
 
 impl Session {
-    /// Finds out how this kernel lets what apps send be read.
-    pub(super) fn find_memory(&mut self) -> Result<(), KernelError> {
-        if !memory::has_helper() {
-            self.memory = self.prove_itself()?.memory;
+    /// Finds out how this kernel lets what apps send be read, the best way first.
+    pub(super) fn find_memory(&mut self) -> Result<Proof, KernelError> {
+        let proof = self.prove_itself()?;
+        if proof.readable || !proof.is_enough() {
+            return Ok(proof);
         }
-        Ok(())
+        let cpus: Vec<u32> = self.cpus.iter().map(|rings| rings.cpu).collect();
+        let fetched = Fetch::open(&cpus).and_then(|fetch| {
+            self.fetch = Some(fetch);
+            self.memory = MemoryPath::Ftrace;
+            self.prove_itself()
+        });
+        match fetched {
+            Ok(proof) if proof.readable => return Ok(proof),
+            Ok(_) => log::debug!("arguments that ftrace fetches do not come"),
+            Err(error) => log::debug!("arguments cannot be fetched through ftrace: {error}"),
+        }
+        self.fetch = None;
+        self.memory = MemoryPath::Nothing;
+        Ok(Proof { memory: self.memory, ..proof })
     }
 
     fn prove_itself(&mut self) -> Result<Proof, KernelError> {
@@ -107,8 +126,14 @@ impl Session {
                 }
             }
         }
+        let identity = Part::whole(&file).and_then(|part| part.identity(&file));
+        let identity = identity.map_err(KernelError::file("stat", own))?;
+        if let (Ok(()), Some(fetch)) = (&result, &mut self.fetch) {
+            result = fetch.add(identity, file.as_fd(), write, Given::Text);
+        }
         let proof = result.map(|()| self.call_and_look());
-        let off = self.take_off(hooks);
+        let fetched = self.fetch.as_mut().map_or(Ok(()), |fetch| fetch.remove(identity));
+        let off = self.take_off(hooks).and(fetched);
         let mut proof = proof?;
         off?;
         if !proof.readable {
@@ -144,6 +169,7 @@ impl Session {
         };
         let own = std::process::id();
         let began = Instant::now();
+        // How much was read says the same record that says what was taken.
         while !proof.is_enough() && began.elapsed() < PATIENCE {
             self.drain(&mut |_, event| {
                 if event.connection.tgid == own {
@@ -208,6 +234,25 @@ fn offset_in(line: &str, address: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_through_ftrace_is_found_where_programs_cannot_read() {
+        let options = Options { memory: Some(MemoryPath::Nothing), ..Options::default() };
+        let mut session = match Session::bare(&options) {
+            Ok(session) => session,
+            Err(
+                error @ (KernelError::NotRoot
+                | KernelError::NoProgram
+                | KernelError::Object(_)
+                | KernelError::NoTracefs),
+            ) => return println!("skipped: {error}"),
+            Err(error) => panic!("{error}"),
+        };
+        let proof = session.find_memory().unwrap();
+        assert!(proof.readable && proof.memory == MemoryPath::Ftrace, "{proof:?}");
+        assert_eq!(session.memory_path(), MemoryPath::Ftrace);
+        session.stop().unwrap();
+    }
 
     #[test]
     fn an_address_becomes_an_offset_in_the_file() {

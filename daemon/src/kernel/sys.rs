@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// `struct perf_event_attr` as of PERF_ATTR_SIZE_VER1: what every kernel since 2.6.33 takes.
+/// `struct perf_event_attr` as of PERF_ATTR_SIZE_VER3, whose last field is the clock since 4.1.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PerfAttr {
@@ -29,9 +29,17 @@ pub(super) struct PerfAttr {
     pub(super) config1: u64,
     /// For the uprobe PMU the offset in the file.
     pub(super) config2: u64,
+    pub(super) branch_sample_type: u64,
+    pub(super) sample_regs_user: u64,
+    pub(super) sample_stack_user: u32,
+    /// The clock of PERF_SAMPLE_TIME, with [`attr_flag::USE_CLOCKID`].
+    pub(super) clockid: i32,
 }
 
-const _: () = assert!(size_of::<PerfAttr>() == 72);
+const _: () = assert!(size_of::<PerfAttr>() == 96);
+
+/// What `bpf_ktime_get_ns` reads.
+pub(super) const CLOCK_MONOTONIC: i32 = libc::CLOCK_MONOTONIC;
 
 /// Bits of [`PerfAttr::flags`].
 pub(super) mod attr_flag {
@@ -39,6 +47,7 @@ pub(super) mod attr_flag {
     pub(in crate::kernel) const MMAP: u64 = 1 << 8;
     pub(in crate::kernel) const WATERMARK: u64 = 1 << 14;
     pub(in crate::kernel) const MMAP2: u64 = 1 << 23;
+    pub(in crate::kernel) const USE_CLOCKID: u64 = 1 << 25;
 }
 
 /// `PERF_TYPE_*`, `PERF_COUNT_SW_*`, `PERF_SAMPLE_*`, `PERF_RECORD_*`.
@@ -47,6 +56,8 @@ pub(super) mod perf {
     pub(in crate::kernel) const TYPE_TRACEPOINT: u32 = 2;
     pub(in crate::kernel) const COUNT_SW_DUMMY: u64 = 9;
     pub(in crate::kernel) const COUNT_SW_BPF_OUTPUT: u64 = 10;
+    pub(in crate::kernel) const SAMPLE_TID: u64 = 1 << 1;
+    pub(in crate::kernel) const SAMPLE_TIME: u64 = 1 << 2;
     pub(in crate::kernel) const SAMPLE_RAW: u64 = 1 << 10;
     pub(in crate::kernel) const RECORD_LOST: u32 = 2;
     pub(in crate::kernel) const RECORD_SAMPLE: u32 = 9;
@@ -55,6 +66,7 @@ pub(super) mod perf {
 
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
+const PERF_EVENT_IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -102,8 +114,13 @@ pub(super) fn perf_set_bpf(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io
     perf_ioctl(event, PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())
 }
 
+/// Sends an event's records to the ring of another on the same processor.
+pub(super) fn perf_set_output(event: BorrowedFd<'_>, ring: BorrowedFd<'_>) -> io::Result<()> {
+    perf_ioctl(event, PERF_EVENT_IOC_SET_OUTPUT, ring.as_raw_fd())
+}
+
 fn perf_ioctl(event: BorrowedFd<'_>, request: libc::c_ulong, argument: i32) -> io::Result<()> {
-    // SAFETY: both requests take a plain number, no pointer. (`as _`: Android's libc has the request as c_int.)
+    // SAFETY: all these requests take a plain number, no pointer. (`as _`: Android's libc has the request as c_int.)
     if unsafe { libc::ioctl(event.as_raw_fd(), request as _, argument) } < 0 {
         return Err(io::Error::last_os_error());
     }

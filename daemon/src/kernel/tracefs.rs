@@ -59,12 +59,25 @@ impl Tracefs {
         offset: u64,
         at_return: bool,
     ) -> Result<Entry, KernelError> {
+        self.add_with(file, offset, at_return, "")
+    }
+
+    /// The same with arguments to be fetched.
+    pub(super) fn add_with(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        at_return: bool,
+        arguments: &str,
+    ) -> Result<Entry, KernelError> {
         let name = format!("{}/i{}_{}", self.group, self.instance, self.next);
         self.next = self.next.saturating_add(1);
         let kind = if at_return { 'r' } else { 'p' };
         // The path by descriptor: library paths may hold characters that the kernel refuses here, lie in another mount
         // namespace, or mean another file by now.
-        self.write(&format!("{kind}:{name} /proc/self/fd/{}:{offset:#x}\n", file.as_raw_fd()))?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let space = if arguments.is_empty() { "" } else { " " };
+        self.write(&format!("{kind}:{name} {path}:{offset:#x}{space}{arguments}\n"))?;
         let id = self.root.join("events").join(&name).join("id");
         let read = fs::read_to_string(&id).map_err(KernelError::file("read", &id));
         let parsed = read.and_then(|text| {
@@ -79,6 +92,13 @@ impl Tracefs {
                 Err(error)
             }
         }
+    }
+
+    /// How samples of an event look: the file that says so, and its text.
+    pub(super) fn format(&self, entry: &Entry) -> Result<(PathBuf, String), KernelError> {
+        let path = self.root.join("events").join(&entry.name).join("format");
+        let text = fs::read_to_string(&path).map_err(KernelError::file("read", &path))?;
+        Ok((path, text))
     }
 
     /// What perf calls an event of the kernel's own, `raw_syscalls/sys_enter`.

@@ -23,6 +23,7 @@ use trial::{Finding, Trial};
 use super::{
     KernelError, Library, Session, TlsState,
     attach::Hook,
+    fetch::Given,
     libraries::{self, Identity, Mapping, Part},
 };
 use crate::record::{Body, ConnectionId, Event};
@@ -380,6 +381,12 @@ impl Session {
                 functions.push(function);
             }
         }
+        let fetched = [(Some(places.write), Given::Text), (places.set_host, Given::Name)];
+        for (place, given) in fetched {
+            if let Some(place) = place {
+                self.fetch_from(identity, &file, in_file(place), given, &path);
+            }
+        }
         if proven {
             self.own_tls.news.push(format!("watching {}, which carries its own TLS", path.display()));
             self.libraries.push(Library { path, since: SystemTime::now(), functions, hooks });
@@ -450,9 +457,14 @@ impl Session {
 
     /// It is not, or cannot be shown to be.
     fn let_alone(&mut self, candidate: Candidate, why: &str) {
-        let Candidate { path, key, entry, mut hooks, .. } = candidate;
+        let Candidate { identity, path, key, entry, mut hooks, .. } = candidate;
         hooks.push(entry);
         self.detach_all(hooks);
+        if let Some(fetch) = &mut self.fetch
+            && let Err(error) = fetch.remove(identity)
+        {
+            log::warn!("{error}");
+        }
         stand(&self.own_tls.memory, &key, Standing::Refused(why.to_owned()));
         self.own_tls.refuse(path, why.to_owned());
     }
