@@ -262,14 +262,14 @@ impl Pipeline {
     pub fn push(&mut self, id: FlowId, chunk: Chunk<'_>, now_ms: u64) -> Vec<Alert> {
         let mut messages = Vec::new();
         self.feed(id, |connection| connection.push(chunk, &mut messages));
-        self.examine(id, &messages, now_ms)
+        self.examine(id, &mut messages, now_ms)
     }
 
     /// The sender paused, or one whole send is over: where no protocol is known, a message ends here.
     pub fn pause(&mut self, id: FlowId, now_ms: u64) -> Vec<Alert> {
         let mut messages = Vec::new();
         self.feed(id, |connection| connection.flush(&mut messages));
-        self.examine(id, &messages, now_ms)
+        self.examine(id, &mut messages, now_ms)
     }
 
     /// The connection is over.
@@ -316,13 +316,18 @@ impl Pipeline {
         }
     }
 
-    fn examine(&mut self, id: FlowId, messages: &[Message], now_ms: u64) -> Vec<Alert> {
+    fn examine(&mut self, id: FlowId, messages: &mut [Message], now_ms: u64) -> Vec<Alert> {
         let Some(flow) = self.flows.get(&id).map(|open| &open.flow) else { return Vec::new() };
         let mut all = Vec::new();
         for message in messages {
             self.counts.messages = self.counts.messages.saturating_add(1);
             let settings = &mut self.settings;
             let (host, host_from) = host(&settings.domains, flow, message);
+            // HTTP/1.0 names no host, and of an HTTP/2 connection joined late it is in a table nobody has: what the
+            // connection was opened for says which protocols it may be.
+            if message.host.is_none() {
+                message.host.clone_from(&flow.host);
+            }
             let looked = guarded(|| {
                 let mut opener = settings.sealed.opener(&flow.app);
                 let tree = peel_with(message, &settings.protocols, &settings.unwrap, &mut opener);

@@ -386,6 +386,7 @@ fn identifier(row: &Fields<'_>) -> Result<Identifier, Error> {
         "no_leading_zeros",
         "decimal",
         "meid_decimal",
+        "quoted",
         "e164",
         "digits",
         "national",

@@ -165,7 +165,7 @@ impl Detector {
             why.push_str(reason);
         }
         if let Some(cut) = cut(tree, node) {
-            why.push_str("; not all of the message was read: ");
+            why.push_str("; not all of the message was read, or not all of it is sound: ");
             why.push_str(cut);
         }
         let sealed = candidate.kind == Kind::EncryptedTelemetry;
@@ -214,7 +214,7 @@ impl Detector {
             return Some(candidate(
                 telemetry.summary.as_str().into(),
                 Witness::Dictionary,
-                Weight::Medium,
+                if telemetry.no_content { Weight::Low } else { Weight::Medium },
                 node,
                 why,
             ));
@@ -350,7 +350,9 @@ impl<'a> Work<'a> {
     fn resolve(&mut self) {
         let detector = self.detector;
         self.candidates.retain_mut(|candidate| {
-            if is_device_kind(candidate.kind) && is_nothing(&candidate.value, &detector.data) {
+            if (is_device_kind(candidate.kind) || candidate.kind == Kind::VisitedUrl)
+                && is_nothing(&candidate.value, &detector.data)
+            {
                 return false;
             }
             if let Some(position) = candidate.position {
@@ -579,12 +581,12 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The same for two neighbouring fields of a query or form, whatever they are called.
+    /// The same for two neighbouring fields of a query, a form or the head, whatever they are called.
     fn field_neighbours(&mut self, fields: &[Field<'a>]) {
         let Some(fix) = self.detector.fix else { return };
         for pair in fields.windows(2) {
             let [first, second] = pair else { continue };
-            if !is_open(first) || first.part != second.part {
+            if !(is_open(first) || first.part == "header") || first.part != second.part {
                 continue;
             }
             let near = |lat, lon| position::pair_near(lat, lon, fix);

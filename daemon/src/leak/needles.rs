@@ -192,6 +192,13 @@ impl Needles {
             let digits = hex(text.as_bytes());
             self.push(digits.into_bytes(), false, Bounds::Anywhere, known, Some("hex".into()), "");
         }
+        // An advertising ID is a UUID, and protobuf and MessagePack carry those as 16 bytes.
+        if let Some(bytes) = uuid(text).filter(|_| spelling == "no_dashes") {
+            for encoded in [STANDARD_NO_PAD.encode(bytes), URL_SAFE_NO_PAD.encode(bytes)] {
+                self.push(encoded.into_bytes(), true, Bounds::Token, known, Some("base64".into()), "");
+            }
+            self.push(bytes.to_vec(), true, Bounds::Anywhere, known, Some("raw bytes".into()), "");
+        }
         if text.contains(':') {
             let escaped = text.replace(':', "%3A");
             self.push(escaped.into_bytes(), false, Bounds::Anywhere, known, None, "");
@@ -345,6 +352,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
+/// The bytes of a UUID written without dashes.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
+    Some(number.to_be_bytes())
+}
+
 /// The ways to write a value that a spelling's name stands for (`data/identifiers.toml`).
 fn spell(value: &str, spelling: &str, data: &Data) -> Vec<String> {
     let one = |text: String| vec![text];
@@ -352,6 +365,7 @@ fn spell(value: &str, spelling: &str, data: &Data) -> Vec<String> {
         "as_is" => one(value.to_owned()),
         "lower" => one(value.to_ascii_lowercase()),
         "upper" => one(value.to_ascii_uppercase()),
+        "quoted" => one(format!("\"{value}\"")),
         "digits14" => {
             value.get(..14).filter(|_| value.len() == 15).map(|v| one(v.into())).unwrap_or_default()
         }

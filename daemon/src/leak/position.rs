@@ -1,7 +1,7 @@
 //! Positions: pairs of numbers that are degrees, as decimals or as whole numbers of millionths, and how far they are from
 //! where the phone last was.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// Nearer than this to the last fix, a pair of numbers without telling keys is the phone's position.
 const NEAR_KM: f64 = 5.0;
@@ -50,10 +50,27 @@ pub(crate) fn words(kilometres: f64) -> String {
 /// Latitude and longitude from their texts; true beside it when they were whole numbers. Fewer than three decimals are a
 /// town at best, and just as well a price.
 pub(crate) fn pair(lat: &str, lon: &str) -> Option<(Position, bool)> {
+    let (lat, lon) = (&*plain(lat), &*plain(lon));
     if decimals(lat)? >= 3 && decimals(lon)? >= 3 {
         return Position::new(lat.parse().ok()?, lon.parse().ok()?).map(|position| (position, false));
     }
     scaled(lat, lon).next().map(|position| (position, true))
+}
+
+/// A number as programs write it, of one as people do: with a decimal comma, or with the letter of its hemisphere.
+fn plain(text: &str) -> Cow<'_, str> {
+    let text = text.trim_matches(' ');
+    let (digits, south) = match text.as_bytes() {
+        [.., b'0'..=b'9'] | [] => (text, false),
+        [.., b'N' | b'E' | b'n' | b'e'] => (text.trim_end_matches(char::is_alphabetic).trim_end(), false),
+        [.., b'S' | b'W' | b's' | b'w'] => (text.trim_end_matches(char::is_alphabetic).trim_end(), true),
+        _ => (text, false),
+    };
+    if !south && !digits.contains(',') {
+        return Cow::Borrowed(digits);
+    }
+    let sign = if south && !digits.starts_with('-') { "-" } else { "" };
+    Cow::Owned(format!("{sign}{}", digits.replacen(',', ".", 1)))
 }
 
 /// Like [`pair`], but of what whole numbers may mean the one near `fix`.
@@ -103,7 +120,13 @@ pub(crate) fn pair_in_text(text: &str, fix: Position) -> Option<Position> {
         return None;
     }
     let mut before: Option<&str> = None;
-    for word in text.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')) {
+    let words = text.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
+    // ISO 6709, as phones write it into pictures, has nothing between the two but the sign: +38.7223-009.1393.
+    let words = words.flat_map(|word| match word.rfind('-') {
+        Some(sign) if sign > 0 => [word.get(..sign), word.get(sign..)],
+        _ => [Some(word), None],
+    });
+    for word in words.flatten() {
         if word.is_empty() {
             continue;
         }
@@ -140,6 +163,11 @@ mod tests {
         assert_eq!(pair("38.722252", "-9.139337").unwrap(), (LISBON, false));
         assert_eq!(pair("38722252", "-9139337").unwrap(), (LISBON, true));
         assert_eq!(pair("387222520", "-91393370").unwrap(), (LISBON, true));
+        for (lat, lon) in
+            [("38,722252", "-9,139337"), ("38.722252N", "9.139337W"), ("38.722252 N", "9.139337 w")]
+        {
+            assert_eq!(pair(lat, lon).unwrap(), (LISBON, false), "{lat} {lon}");
+        }
         assert_eq!(LISBON.to_string(), "38.722252,-9.139337");
         for (lat, lon) in [
             ("38.72", "-9.13"),
@@ -167,6 +195,7 @@ mod tests {
     fn a_pair_in_a_path_counts_only_near_the_fix() {
         assert!(pair_in_text("/v1/38.7221,-9.1390/now", LISBON).is_some());
         assert!(pair_in_text("/v1/-9.1390/38.7221", LISBON).is_some());
+        assert!(pair_in_text("+38.7223-009.1393/", LISBON).is_some());
         assert!(pair_in_text("/v1/48.7221,2.1390", LISBON).is_none());
         assert!(pair_in_text("/v1/38.7,-9.1", LISBON).is_none());
     }

@@ -2,6 +2,7 @@
 //! encodings hardly matters to the time it takes; what it lets through is compared.
 
 use super::{
+    Kind,
     data::Data,
     needles::{Bounds, Known, Needle, Needles},
     sieve::{Sieve, Spot},
@@ -10,6 +11,11 @@ use super::{
 
 /// The most matches looked at in one text: a text made of matches must not cost more than it is worth.
 const MAX_MATCHES: usize = 4096;
+
+/// Fewest digits of a number that people write in groups: a telephone number without its country.
+const SHORTEST_GROUPED: usize = 9;
+/// Longest such text: an ICCID in groups of four and brackets around something.
+const LONGEST_GROUPED: usize = 32;
 
 /// A needle found.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +55,19 @@ impl Scanner {
         self.needles.known.get(known)?.value.as_deref()
     }
 
+    /// The number of this phone that all of a short text is, written in groups.
+    fn grouped(&self, text: &[u8]) -> Option<Hit<'_>> {
+        let mut buffer = [0; LONGEST_GROUPED];
+        let digits = ungrouped(text, &mut buffer)?;
+        let digits = std::str::from_utf8(buffer.get(..digits)?).ok()?;
+        let (needle, known) = self.whole(digits)?;
+        let is_number = matches!(
+            known.kind,
+            Kind::PhoneNumber | Kind::Imei | Kind::Imsi | Kind::Iccid | Kind::Mac | Kind::WifiBssid
+        );
+        is_number.then_some(Hit { needle, known, known_index: needle.known, start: 0, end: text.len() })
+    }
+
     /// How many needles there are, and the size of the sieve in bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.needles.needles.len(), self.sieve.memory_usage())
@@ -82,6 +101,10 @@ impl Scanner {
                 out.push(Hit { needle, known, known_index: needle.known, start, end });
             }
         }
+        if out.is_empty() {
+            out.extend(self.grouped(text));
+            return;
+        }
         if out.len() > 1 {
             out.sort_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end)));
             let mut reach = 0;
@@ -92,6 +115,28 @@ impl Scanner {
             });
         }
     }
+}
+
+/// The digits of a number or a hardware address that is written in groups: `+351 912 345 678`, `34ce.0012.3456`.
+fn ungrouped(text: &[u8], buffer: &mut [u8; LONGEST_GROUPED]) -> Option<usize> {
+    if !(SHORTEST_GROUPED..=LONGEST_GROUPED).contains(&text.len()) {
+        return None;
+    }
+    let (mut digits, mut separators) = (0, 0);
+    for (index, byte) in text.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'F' | b'a'..=b'f' => {}
+            b'+' if index <= 1 => {}
+            b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' => {
+                separators += 1;
+                continue;
+            }
+            _ => return None,
+        }
+        *buffer.get_mut(digits)? = *byte;
+        digits += 1;
+    }
+    (separators > 0 && digits >= SHORTEST_GROUPED).then_some(digits)
 }
 
 fn bounded(bounds: Bounds, text: &[u8], start: usize, end: usize) -> bool {
@@ -116,7 +161,6 @@ fn bounded(bounds: Bounds, text: &[u8], start: usize, end: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leak::Kind;
 
     fn scanner() -> Scanner {
         let truth = Truth::from_json(include_str!("../../tests/samples/device_truth.json")).unwrap();
@@ -147,6 +191,10 @@ mod tests {
             ("u=6012345678&", Kind::Account, "6012345678"),
             ("tel:+351912345678", Kind::PhoneNumber, "+351912345678"),
             ("912345678", Kind::PhoneNumber, "+351912345678"),
+            ("(+351) 912-345-678", Kind::PhoneNumber, "+351912345678"),
+            ("912 345 678", Kind::PhoneNumber, "+351912345678"),
+            ("49-015420-323751-8", Kind::Imei, "490154203237518"),
+            ("34CE.0012.3456", Kind::Mac, "34:ce:00:12:34:56"),
             ("at Lisboa-Home-5G now", Kind::WifiName, "Lisboa-Home-5G"),
             ("a42bb0112233", Kind::WifiBssid, "a4:2b:b0:11:22:33"),
             ("11474093754110861152", Kind::AndroidId, "9f3c2b7a1d4e5f60"),
@@ -166,6 +214,8 @@ mod tests {
             "f1a2b3c45",
             "160123456789",
             "9123456780",
+            "912 345 6780",
+            "912 345 678 x",
             "lisboa-home-5g",
             "com.whatsapp.w4b",
             "xcom.whatsapp",

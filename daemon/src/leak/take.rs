@@ -117,7 +117,10 @@ pub(crate) fn is_package(text: &str) -> bool {
         });
     let first = [
         "com", "org", "net", "io", "de", "ru", "cn", "fr", "uk", "jp", "kr", "in", "br", "tv", "me", "app",
-        "dev", "eu", "it", "es", "pl", "nl", "us", "co", "pt",
+        "dev", "eu", "it", "es", "pl", "nl", "us", "co", "pt", "at", "be", "ch", "cz", "dk", "fi", "gr",
+        "hu", "no", "ro", "se", "tr", "ua", "by", "kz", "ir", "il", "ae", "id", "th", "vn", "my", "sg", "ph",
+        "tw", "hk", "au", "nz", "ca", "mx", "ar", "cl", "za", "ng", "air", "ai", "info", "biz", "mobi",
+        "tech",
     ];
     well_formed && parts.first().is_some_and(|part| first.contains(part))
 }

@@ -101,6 +101,7 @@ impl Case {
             name: id.into(),
             payload,
             unreadable: None,
+            no_content: false,
             proven: false,
             summary: String::new(),
             facts: Vec::new(),

@@ -40,8 +40,9 @@ const LEAST_UNANNOUNCED: usize = 24;
 const SHRINK_SLACK: usize = 16;
 /// The stream is damaged: what came before the damage is shown.
 const CUT_DAMAGED: &str = "is damaged: what came before the damage is shown";
-/// The stream's own check disagrees.
-const CUT_CHECK: &str = "its own length does not agree: it may be damaged";
+/// The stream's own checks disagree.
+const CUT_LENGTH: &str = "its own length does not agree: it may be damaged";
+const CUT_CHECK: &str = "its own checksum does not agree: it may be damaged";
 
 /// The length of a gzip header (RFC 1952 section 2.3), when there is one.
 fn gzip_header(data: &[u8]) -> Option<usize> {
@@ -101,22 +102,29 @@ pub(super) fn gunzip(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
         let mut cut = member.cut;
         if cut.is_none() {
             // RFC 1952 section 2.3.1: CRC32, then ISIZE, the length modulo 2^32.
-            cut = match data.get(trailer + 4..trailer + 8) {
-                Some(size) if u32::from_le_bytes(size.try_into().ok()?) == member.bytes.len() as u32 => None,
-                Some(_) => Some(CUT_CHECK),
-                None => Some(Limits::CUT_SHORT),
+            let after = data.get(trailer..).unwrap_or_default();
+            cut = match after.split_first_chunk::<4>().map(|(crc, rest)| (crc, rest.first_chunk::<4>())) {
+                Some((_, Some(size))) if u32::from_le_bytes(*size) != member.bytes.len() as u32 => {
+                    Some(CUT_LENGTH)
+                }
+                Some((crc, Some(_))) if u32::from_le_bytes(*crc) != crc32fast::hash(&member.bytes) => {
+                    Some(CUT_CHECK)
+                }
+                Some((_, Some(_))) => None,
+                _ => Some(Limits::CUT_SHORT),
             };
         }
         at = trailer + 8;
         match &mut all {
             Some(before) => {
                 before.bytes.extend_from_slice(&member.bytes);
-                before.cut = cut;
+                before.cut = before.cut.or(cut);
                 before.used = at;
             }
             None => all = Some(Inflated { bytes: member.bytes, cut, used: at }),
         }
-        if cut.is_some() {
+        // A wrong check leaves the next member where it is; the rest ends the data.
+        if cut.is_some_and(|cut| cut != CUT_CHECK && cut != CUT_LENGTH) {
             break;
         }
     }

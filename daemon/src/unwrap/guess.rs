@@ -109,7 +109,8 @@ fn binary(data: &[u8], budget: &mut Budget) -> Option<Layer> {
     Some(Layer { covers: false, ..layer })
 }
 
-fn utf16(data: &[u8]) -> Option<Layer> {
+/// Text of 16-bit units.
+pub(super) fn utf16(data: &[u8]) -> Option<Layer> {
     let (text, name) = text::unutf16(data)?;
     let why = "every second byte is zero, or it has the byte order mark";
     Some(Layer::new(name, Content::Bytes(text.into_bytes()), why))

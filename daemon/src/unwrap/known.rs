@@ -7,7 +7,7 @@ use crate::wire;
 
 use super::{
     Content, Telemetry, Value, aes, compress,
-    guess::Layer,
+    guess::{self, Layer},
     json,
     limits::Budget,
     peel::{Parts, Peeler},
@@ -135,11 +135,10 @@ impl Request<'_> {
     fn run(&self, peeler: &mut Peeler<'_>, row: &Row, start: &[u8], steps: &[Step]) -> Option<Vec<Layer>> {
         let mut layers: Vec<Layer> = Vec::with_capacity(steps.len());
         for step in steps {
-            let data = match layers.last().map(|layer| &layer.content) {
-                None => start,
-                Some(Content::Bytes(bytes)) => bytes,
-                Some(Content::Value(_)) => return None,
-            };
+            if let Some(layer) = undisguised(step, innermost(&layers, start)?) {
+                layers.push(layer);
+            }
+            let data = innermost(&layers, start)?;
             if !peeler.budget.work(data.len()) {
                 return None;
             }
@@ -236,8 +235,8 @@ impl Request<'_> {
         proven: bool,
         decoded: Option<(usize, Vec<Layer>)>,
     ) -> Telemetry {
-        let mut telemetry =
-            Telemetry { id: row.id.clone(), name: row.name.clone(), proven, ..Telemetry::default() };
+        let mut telemetry = Telemetry { proven, no_content: row.no_content, ..Telemetry::default() };
+        (telemetry.id, telemetry.name) = (row.id.clone(), row.name.clone());
         let start = decoded
             .as_ref()
             .map(|(start, _)| *start)
@@ -291,6 +290,31 @@ impl Request<'_> {
     }
 }
 
+/// The bytes that the next step is for.
+fn innermost<'l>(layers: &'l [Layer], start: &'l [u8]) -> Option<&'l [u8]> {
+    match layers.last().map(|layer| &layer.content) {
+        None => Some(start),
+        Some(Content::Bytes(bytes)) => Some(bytes),
+        Some(Content::Value(_)) => None,
+    }
+}
+
+/// What some senders put around what a step is for: percent signs once more, text in 16 bits.
+fn undisguised(step: &Step, data: &[u8]) -> Option<Layer> {
+    let percent = match step {
+        // Neither alphabet has a percent sign.
+        Step::Base64 | Step::Hex => memchr::memchr(b'%', data).is_some(),
+        Step::Json if matches!(data, [0 | 0xfe | 0xff, ..] | [_, 0, ..]) => return guess::utf16(data),
+        Step::Json => data.first() == Some(&b'%'),
+        _ => false,
+    };
+    if !percent {
+        return None;
+    }
+    let text = text::unpercent(std::str::from_utf8(data).ok()?)?;
+    Some(Layer::new("percent", Content::Bytes(text.into_bytes()), "percent signs inside percent signs"))
+}
+
 /// Whether a decrypted text is one: the wrong key passes the padding once in 256 times.
 fn opens(plain: &[u8]) -> bool {
     compress::is_gzip(plain) || matches!(plain.trim_ascii_start().first(), Some(b'{' | b'['))
@@ -306,6 +330,11 @@ fn plain_step(step: &Step, data: &[u8], budget: &mut Budget) -> Option<Option<La
         Step::Gunzip if compress::is_gzip(data) => {
             Layer::inflated("gzip", compress::gunzip(data, budget)?, WHY)
         }
+        // Some ports of these SDKs pack with zlib and call it gzip.
+        Step::Gunzip if compress::is_zlib(data) => match compress::unzlib(data, budget) {
+            Some(out) if out.cut.is_none() => Layer::inflated("zlib", out, WHY),
+            _ => return Some(None),
+        },
         Step::Gunzip => return Some(None),
         Step::Json => {
             let text = match simdutf8::basic::from_utf8(data) {

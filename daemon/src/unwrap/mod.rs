@@ -148,6 +148,8 @@ pub struct Telemetry {
     pub start: Option<usize>,
     /// Why its content cannot be read, when it cannot.
     pub unreadable: Option<String>,
+    /// True when what cannot be read says nothing about the owner: a key, not a report.
+    pub no_content: bool,
     /// True when a checksum in the message itself proves the protocol (Sensors `crc`).
     pub proven: bool,
     /// What can be said of a message that cannot be read, in a few words: `2 payloads`. Empty otherwise.

@@ -271,7 +271,7 @@ impl<'o> Peeler<'o> {
         if message.protocol != Protocol::Grpc && starts_with_ignoring_case(content_type, GRPC_WEB) {
             self.grpc_web(index, content_type, &data);
         } else if starts_with_ignoring_case(content_type, b"multipart/") {
-            self.multipart(index, content_type, &data);
+            self.multipart(index, content_type, &data, &mut parts.form);
         } else if looks_like_form(
             &data,
             starts_with_ignoring_case(content_type, b"application/x-www-form-urlencoded"),
@@ -308,16 +308,23 @@ impl<'o> Peeler<'o> {
         }
     }
 
-    fn multipart(&mut self, parent: usize, content_type: &[u8], data: &[u8]) {
+    /// The parts of a multipart body; their names go `into` the fields of the form, which they are (RFC 7578).
+    fn multipart(
+        &mut self,
+        parent: usize,
+        content_type: &[u8],
+        data: &[u8],
+        into: &mut Vec<(String, usize)>,
+    ) {
         for part in wire::multipart::parts(content_type, data) {
             self.close(parent);
-            let name = part.name().unwrap_or_default();
+            let name = name_of(part.name().unwrap_or_default().as_bytes());
             let cut = (!part.complete).then_some(Limits::CUT_SHORT);
             let layer =
                 Layer { cut, ..Layer::new("part", bytes_of(part.body), "a part of the multipart body") };
-            if self.add(parent, String::new(), format!("part:{}", name_of(name.as_bytes())), layer).is_none()
-            {
-                return;
+            match self.add(parent, String::new(), format!("part:{name}"), layer) {
+                Some(index) => into.push((name, index)),
+                None => return,
             }
         }
     }

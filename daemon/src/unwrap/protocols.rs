@@ -107,6 +107,7 @@ pub(super) struct Row {
     pub(super) sealed: Option<Sealed>,
     pub(super) readable_if: Option<When>,
     pub(super) unreadable: Option<String>,
+    pub(super) no_content: bool,
     pub(super) sender: Option<Step>,
 }
 
@@ -144,6 +145,8 @@ struct RawRow {
     sealed: Option<Sealed>,
     readable_if: Option<String>,
     unreadable: Option<String>,
+    #[serde(default)]
+    no_content: bool,
     sender: Option<String>,
 }
 
@@ -332,6 +335,7 @@ impl Row {
             sealed: raw.sealed,
             readable_if: raw.readable_if.map(|w| when("readable_if", &w)).transpose()?,
             unreadable: raw.unreadable,
+            no_content: raw.no_content,
             sender: raw.sender.map(|s| step("sender", &s)).transpose()?,
             name: raw.name,
             id: raw.id,

@@ -267,3 +267,21 @@ fn xml_and_property_lists_open() {
         assert!(!routes(&open_body(page)).iter().any(|r| r.ends_with("xml")), "{page}");
     }
 }
+
+/// RFC 1952 section 2.3.1: a wrong checksum is said, and costs none of the data, nor of the members after it.
+#[test]
+fn a_wrong_gzip_check_is_said_and_the_data_kept() {
+    let text = r#"{"event":"view","words":"nothing is lost"}"#;
+    let whole = gzip(text.as_bytes());
+    for (at, said) in [(8, "checksum"), (4, "length")] {
+        let mut body = whole.clone();
+        let place = body.len() - at;
+        body[place] ^= 1;
+        for (body, read) in [(body.clone(), text.len()), ([body, whole.clone()].concat(), 2 * text.len())] {
+            let tree = peel(&post("x.example", "/", &[], body), &Protocols::builtin(), &Limits::default());
+            let node = tree.nodes.iter().find(|node| node.step == "gzip").unwrap();
+            assert!(node.cut.unwrap().contains(said), "{:?}", node.cut);
+            assert!(matches!(&node.content, Content::Bytes(bytes) if bytes.len() == read));
+        }
+    }
+}

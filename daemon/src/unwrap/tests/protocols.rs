@@ -215,7 +215,7 @@ fn mistat_3_with_its_own_key_and_with_the_servers() {
         assert!(telemetry.unreadable.unwrap().contains("server"));
     }
     let (telemetry, _) = recognise(&post("data.mistat.xiaomi.com", "/key_get", &[FORM], "skey_rsa=x&y=z"));
-    assert_eq!(telemetry.id, "mistat_v3_setup");
+    assert_eq!((telemetry.id.as_str(), telemetry.no_content), ("mistat_v3_key", true));
 }
 
 #[test]
@@ -228,6 +228,10 @@ fn onetrack_and_the_rest() {
         assert!(telemetry.unreadable.is_some());
         assert!(telemetry.facts.contains(&("sender".to_owned(), "com.miui.player".to_owned())));
         assert!(telemetry.facts.contains(&("bytes".to_owned(), "512".to_owned())));
+        let (telemetry, _) = recognise(&post(host, "/track/key_get", &headers, "secretKey=AAAA"));
+        assert_eq!((telemetry.id.as_str(), telemetry.no_content), ("onetrack_key", true));
+        assert!(telemetry.unreadable.is_some());
+        assert!(telemetry.facts.contains(&("sender".to_owned(), "com.miui.player".to_owned())));
     }
     reads(&post("tracking.miui.com", "/track/v4/o", &[], EVENT), "onetrack_v4_open", "http1>json");
     reads(
@@ -257,7 +261,7 @@ fn every_built_in_row_is_read_and_told_apart() {
     let protocols = Protocols::parse(text).unwrap();
     let ids: Vec<&str> = protocols.ids().collect();
     assert_eq!(ids.len(), text.lines().filter(|line| *line == "[[protocol]]").count());
-    assert_eq!(ids.len(), 17);
+    assert_eq!(ids.len(), 19);
     assert_eq!(Protocols::builtin().ids().collect::<Vec<_>>(), ids);
     assert!(ids.iter().enumerate().all(|(n, id)| !ids[..n].contains(id)), "ids are unique");
 }
@@ -291,6 +295,39 @@ fn a_wrong_row_is_named_with_its_field() {
     assert!(matches!(Protocols::parse("[other]"), Err(Error::File(_))));
 }
 
+/// A fixture of our own: what ports of the SDKs and careless callers wrap around what the recipe expects.
+#[test]
+fn a_payload_in_disguise_is_still_the_protocols() {
+    let json = EVENT.as_bytes();
+    let wide: Vec<u8> =
+        [0xfe, 0xff].into_iter().chain(EVENT.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+    let zlib = miniz_oxide::deflate::compress_to_vec_zlib(json, 6);
+    let twice = form(&[("x", &form(&[("y", &base64(&gzip(json)))])[2..])])[2..].to_owned();
+    for (value, steps) in [
+        (form(&[("v", &base64(&zlib))])[2..].to_owned(), "base64>zlib>json"),
+        (form(&[("v", &base64(&gzip(&wide)))])[2..].to_owned(), "base64>gzip>utf-16be>json"),
+        (form(&[("v", &base64(&wide[2..]))])[2..].to_owned(), "base64>utf-16be>json"),
+        (twice, "percent>base64>gzip>json"),
+    ] {
+        let body = format!("data_list={value}&gzip=1");
+        reads(
+            &post("t.example", "/sa?project=x", &[FORM], body),
+            "sensors_form",
+            &format!("http1>form:data_list>{steps}"),
+        );
+    }
+    let part = |name: &str, text: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+    };
+    let body = part("gzip", "1") + &part("data_list", &base64(&gzip(json))) + "--b--\r\n";
+    let kind = ("content-type", "multipart/form-data; boundary=b");
+    reads(
+        &post("t.example", "/sa?project=x", &[kind], body),
+        "sensors_form",
+        "http1>part:data_list>base64>gzip>json",
+    );
+}
+
 #[test]
 fn added_rows_replace_and_go_first() {
     let mut protocols = Protocols::builtin();
@@ -299,7 +336,7 @@ fn added_rows_replace_and_go_first() {
          [[protocol]]\nid = \"onetrack_config\"\nname = \"Replaced\"\nsource = \"me\"\n",
     );
     protocols.merge(added.unwrap());
-    assert_eq!(protocols.ids().count(), 18);
+    assert_eq!(protocols.ids().count(), 20);
     let body = form(&[("value", &base64(EVENT.as_bytes()))]);
     let tree = peel(&post("tracking.miui.com", "/track/v1", &[FORM], body), &protocols, &Limits::default());
     assert_eq!(tree.protocol.unwrap().id, "mine");
