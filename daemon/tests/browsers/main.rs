@@ -24,13 +24,13 @@ use std::{
 };
 
 use fetch::{From, PYTHON, Package};
-use live::{compile, until};
+use live::{compile, machine::or_skip, until};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use sha2::{Digest as _, Sha256};
 use table::{CURL_CFFI, GRPCIO, RNET, Subject};
 use telltale::{
     finder,
-    kernel::{KernelError, Memory, Options, Session},
+    kernel::{Memory, Options, Session},
     record::{Body, ConnectionId, Event},
     stream::{Limits, Order, Step},
     wire::{self, Message, Protocol},
@@ -195,22 +195,10 @@ fn session(binary: &Path, own_tls: Memory) -> Option<Session> {
         println!("skipped: no {} (Debian package chromium)", binary.display());
         return None;
     }
-    match Session::start(&Options { libraries: vec![binary.to_owned()], own_tls, ..Options::default() }) {
-        Ok(mut session) => {
-            session.hook_sends().unwrap();
-            Some(session)
-        }
-        Err(
-            error @ (KernelError::NotRoot
-            | KernelError::NoProgram
-            | KernelError::NoPmu
-            | KernelError::NoTracefs),
-        ) => {
-            println!("skipped: {error}");
-            None
-        }
-        Err(error) => panic!("{}: {error}", binary.display()),
-    }
+    let options = Options { libraries: vec![binary.to_owned()], own_tls, ..Options::default() };
+    let mut session = or_skip(binary, Session::start(&options))?;
+    session.hook_sends().unwrap();
+    Some(session)
 }
 
 #[test]
