@@ -28,10 +28,11 @@ use std::path::Path;
 /// Every target: folder of its corpus, what it does, and how many mutations to try.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 25] = [
+const TARGETS: [Target; 26] = [
     ("record", kernel::record, 20_000),
     ("netlink", kernel::netlink, 20_000),
     ("fetch", kernel::fetch, 20_000),
+    ("proc_net", kernel::proc_net, 5_000),
     ("http1", wire::http1, 5_000),
     ("h2", wire::h2, 5_000),
     ("websocket", wire::websocket, 5_000),

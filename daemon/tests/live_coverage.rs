@@ -32,6 +32,7 @@ const SIX: u32 = 27_305;
 const EARLY: u32 = 27_306;
 const FLOOD: u32 = 27_307;
 const SMALL: u32 = 27_308;
+const ELSEWHERE: u32 = 27_309;
 
 /// Reads everything on TCP 8000 (clear) and 8443 (TLS), both families, and UDP 8053; answers nothing.
 const SERVER: &str = r"
@@ -358,4 +359,37 @@ sys.stdin.read()",
     }
     finish(client);
     daemon.stop();
+}
+
+#[test]
+fn a_client_that_was_there_first_in_another_network_namespace_is_found_too() {
+    let _turn = turn();
+    if !can_watch_sends() || !has(&["ip", "openssl", "setpriv", "/usr/bin/python3"]) {
+        return;
+    }
+    let Some(net) = Net::new("elsewhere") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&net, folder.path());
+    let script = "import socket,sys
+c=socket.create_connection(('10.77.0.1',8000)); d=socket.create_connection(('fd77::1',8000)); print('up',flush=True)
+for i in range(3):
+    sys.stdin.readline()
+    for s in (c,d): s.sendall(b'GET /early HTTP/1.1\\r\\nHost: early.test\\r\\n\\r\\n')
+    print(41,flush=True)
+sys.stdin.read()";
+    let mut client = net.python(&net.inside, ELSEWHERE, script);
+    let mut output = BufReader::new(client.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    assert_eq!(output.next().unwrap(), "up");
+    let daemon = Daemon::start(folder.path(), &["--lib", live::openssl().to_str().unwrap()]);
+    for turn in 1..=3u64 {
+        client.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(output.next().unwrap(), "41");
+        let app = daemon.app(ELSEWHERE, turn * 82);
+        let late = app["unread"]["joined-late"].as_u64().unwrap_or(0);
+        assert_eq!(number(&app, "bytes"), number(&app, "read") + late, "{app:#}");
+        assert!(turn < 3 || (late <= 164 && number(&app, "read") > 0), "{app:#}");
+    }
+    finish(client);
+    daemon.stop();
+    finish(server);
 }

@@ -2,6 +2,7 @@
 
 use telltale::kernel::fetch::{Layout, Offers, Sample};
 use telltale::kernel::netlink::{Transport, sockets_in};
+use telltale::kernel::proc_net::peer_in;
 use telltale::record::{Body, ConnectionId, Event, Piece};
 
 /// Bytes in front of what a record carries (`telltale_abi::HEADER_LEN`).
@@ -71,5 +72,15 @@ pub fn fetch(data: &[u8]) {
             other => panic!("{other:?}"),
         });
         assert!(read <= total && last && (1..=2).contains(&told));
+    }
+}
+
+/// A table of `/proc/PID/net`: of every inode that stands in it, no port is 0 and no address an IPv4 one in IPv6's clothes.
+pub fn proc_net(data: &[u8]) {
+    let Ok(table) = std::str::from_utf8(data) else { return };
+    for word in table.split_ascii_whitespace().filter_map(|word| word.parse().ok()).take(64) {
+        if let Some(peer) = peer_in(table, word) {
+            assert!(peer.port() != 0 && peer.ip() == peer.ip().to_canonical());
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod apk;
 mod attach;
+mod births;
 mod budget;
 mod ciphers;
 mod cpus;
@@ -21,6 +22,7 @@ mod mapped_file;
 mod memory;
 pub mod netlink;
 mod own_tls;
+pub mod proc_net;
 mod program;
 mod ring;
 mod self_test;
@@ -44,6 +46,7 @@ use std::{
 use telltale_abi::{Policy, class};
 
 pub use attach::AttachPath;
+pub use births::Births;
 pub use budget::Budget;
 pub use ciphers::CipherWatch;
 pub use empty::EmptyHooks;
@@ -320,6 +323,11 @@ impl Session {
     /// The map cannot be read.
     pub fn sent(&self, connection: ConnectionId) -> Result<Option<Ended>, KernelError> {
         self.programs.sent(connection)
+    }
+
+    /// Since when descriptors stand for what they do; none while socket sends are not watched, which is how it is known.
+    pub fn births(&self) -> Option<Births> {
+        self.watches_sends().then(|| self.programs.births().ok()).flatten().map(Births::new)
     }
 
     /// The way to uprobes that was taken.

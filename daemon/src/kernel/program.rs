@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     mem::offset_of,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use aya::{
@@ -232,6 +232,13 @@ impl Programs {
         let places =
             [offset_of!(Connection, born), offset_of!(Connection, sent), offset_of!(Connection, skipped)];
         Ok(value.and_then(|value| ended(&value, places, born)))
+    }
+
+    /// The list of descriptors, to be read beside the session.
+    pub(super) fn births(&self) -> Result<OwnedFd, KernelError> {
+        self.map("DESCRIPTORS")?
+            .try_clone_to_owned()
+            .map_err(KernelError::call("fcntl(F_DUPFD_CLOEXEC) of the list of descriptors"))
     }
 
     /// The counters of each possible CPU.

@@ -1,12 +1,15 @@
 //! Connections of the kernel → flows of the pipeline: whose they are, where they go, and what comes of their bytes.
 
+mod ask;
+mod facts;
 mod ladder;
 mod sockets;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
     fs, io,
-    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -16,13 +19,14 @@ use crate::{
     alert::{Alert, Ledger, Told, sink::Sink},
     app::{App, AppTable},
     coverage::{Outlook, Reach},
-    kernel::netlink::SocketQuery,
+    kernel::Births,
     leak::Crypt,
     pipeline::{Counts, Flow, FlowId, Pipeline, Settings},
-    record::{ConnectionId, Direction, Event},
+    record::{Body, ConnectionId, Direction, Event},
     store,
     stream::{self, Chunk, Step},
 };
+use ask::{Ask, Born, Kernel};
 use ladder::{Ladder, Next};
 use sockets::Sockets;
 
@@ -34,7 +38,7 @@ pub(super) struct Flows {
     /// Connections that sent something since the last pause.
     active: Vec<FlowId>,
     sinks: Vec<Box<dyn Sink>>,
-    sockets: Option<SocketQuery>,
+    ask: Box<dyn Ask>,
     seen: Sockets,
     trials: Option<Trials>,
     /// How much of it all is read.
@@ -52,8 +56,6 @@ struct Open {
 impl Flows {
     pub(super) fn new(pipeline: Pipeline, packages: PathBuf, sinks: Vec<Box<dyn Sink>>) -> Flows {
         let apps = Apps { table: AppTable::new(), file: packages, changed: None, missing: false };
-        // Without sock_diag peers stay unknown; the host name is what counts.
-        let sockets = SocketQuery::open().ok();
         let seen = Sockets::new();
         let coverage = Coverage::new();
         Flows {
@@ -62,12 +64,17 @@ impl Flows {
             open: HashMap::new(),
             active: Vec::new(),
             sinks,
-            sockets,
+            ask: Box::new(Kernel::new()),
             seen,
             trials: None,
             coverage,
             failed: None,
         }
+    }
+
+    /// Gives it the programs' own list of descriptors, without which an answer that comes late is believed.
+    pub(super) fn set_births(&mut self, births: Births) {
+        self.ask = Box::new(Kernel::with_births(births));
     }
 
     /// Reads the list of packages if it has changed; a sentence when it cannot be used.
@@ -207,9 +214,26 @@ impl Flows {
         }
         let mut flow = Flow::new(self.apps.of(event.uid, connection.tgid), Crypt::Tls);
         flow.attr = "uid:kernel".to_owned();
+        let mut ladder = Ladder::default();
+        // One that begins with a write was made before: by this process unseen, or by the one it was forked from.
+        if matches!(event.body, Body::TlsWrite(_))
+            && let Some((original, copied)) = self.forked_from(connection)
+        {
+            ladder = copied;
+            if let Some(known) = self.pipeline.flow(original) {
+                (flow.host, flow.host_from) = (known.host.clone(), known.host_from.clone());
+            }
+        }
         let flow = self.pipeline.open(flow);
-        self.open.insert(connection, Open { flow, ladder: Ladder::default() });
+        self.open.insert(connection, Open { flow, ladder });
         flow
+    }
+
+    /// What is known of the `SSL*` of which this one is the copy, if the process that forked still has it.
+    fn forked_from(&mut self, copy: ConnectionId) -> Option<(FlowId, Ladder)> {
+        let parent = self.ask.parent(copy.tgid)?;
+        let is_it = |id: &ConnectionId| id.tgid == parent && id.object == copy.object && id.born < copy.born;
+        self.open.iter().find(|(id, _)| is_it(id)).map(|(_, open)| (open.flow, open.ladder.forked()))
     }
 
     fn climb(&mut self, connection: ConnectionId, learn: impl FnOnce(&mut Ladder)) {
@@ -218,15 +242,24 @@ impl Flows {
         }
     }
 
-    /// Finds where the connection goes, before bytes are looked at, when its socket has been found since the last ones;
-    /// then gives the descriptor.
-    fn find_peer(&mut self, connection: ConnectionId) -> Option<u32> {
+    /// Finds where the connection goes, before bytes are looked at that were written at this time, when its socket has been found
+    /// since the last ones; then gives the descriptor.
+    fn find_peer(&mut self, connection: ConnectionId, ktime: u64) -> Option<u32> {
         let open = self.open.get_mut(&connection)?;
         let (number, how) = open.ladder.take()?;
         let (fd, flow) = (u32::try_from(number).ok()?, open.flow);
         self.coverage.carried_by(connection, fd);
-        let facts = self.seen.facts(connection.tgid, fd).cloned().unwrap_or_default();
-        let peer = facts.peer.or_else(|| peer(self.sockets.as_mut()?, connection.tgid, number));
+        let facts = self.seen.facts(connection.tgid, fd, ktime).cloned().unwrap_or_default();
+        let peer = facts.peer.or_else(|| {
+            let led = self.ask.peer(connection.tgid, fd)?;
+            // The number may stand for another socket by now.
+            let is_it = match self.ask.born(connection.tgid, fd) {
+                Born::Unwatched => true,
+                Born::Gone => false,
+                Born::At(born) => born <= ktime,
+            };
+            is_it.then_some(led.peer)
+        });
         if let Some(name) = facts.server_name {
             self.pipeline.update(flow, |flow| {
                 if flow.host.is_none() {
@@ -277,7 +310,7 @@ impl stream::Sink for Flows {
                 self.climb(connection, |ladder| ladder.next(Next { fd, head, taken, sent }));
             }
             Step::Chunk(chunk) => {
-                let fd = self.find_peer(connection);
+                let fd = self.find_peer(connection, event.ktime);
                 self.was_read(connection, flow, fd, event.ktime);
                 let alerts = self.pipeline.push(flow, chunk, now);
                 self.tell(&alerts);
@@ -349,15 +382,6 @@ fn process(pid: u32) -> PathBuf {
 /// True while the process is there.
 pub(super) fn is_alive(pid: u32) -> bool {
     process(pid).exists()
-}
-
-/// The other end of a process's socket.
-fn peer(sockets: &mut SocketQuery, pid: u32, fd: i32) -> Option<SocketAddr> {
-    let link = fs::read_link(process(pid).join("fd").join(fd.to_string())).ok()?;
-    let inode: u32 = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-    let peer = sockets.find(inode).ok()??.peer?;
-    let ip: IpAddr = peer.ip().to_canonical();
-    Some(SocketAddr::new(ip, peer.port()))
 }
 
 /// Milliseconds since 1970.

@@ -216,6 +216,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     if let Err(error) = hooked {
         notes.push(format!("socket sends are not watched: {error}"));
     }
+    if let Some(births) = session.births() {
+        flows.set_births(births);
+    }
     notes.extend(session.hook_also(&config.libraries));
     say_what_is_watched(&session);
     tell_own_tls(&mut session, store);

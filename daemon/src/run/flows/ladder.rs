@@ -20,6 +20,8 @@ pub(super) enum How {
     SetFd,
     /// The library wrote to it inside `SSL_write`.
     Nested,
+    /// It is what the `SSL*` wrote to in the process that this one was forked from.
+    Forked,
     /// The thread wrote records of the right size to it right after `SSL_write`, twice.
     NextSend,
 }
@@ -30,6 +32,7 @@ impl How {
         match self {
             How::SetFd => "ssl_set_fd",
             How::Nested => "nested_send",
+            How::Forked => "forked",
             How::NextSend => "next_send",
         }
     }
@@ -81,6 +84,15 @@ impl Ladder {
         if self.known != Some((fd, How::SetFd)) {
             self.found(fd, How::Nested);
         }
+    }
+
+    /// The same `SSL*` in a process forked from the one it was made in: a copy, which writes to a copy of the descriptor.
+    pub(super) fn forked(&self) -> Ladder {
+        let mut copy = Ladder::default();
+        if let Some((fd, _)) = self.known {
+            copy.found(fd, How::Forked);
+        }
+        copy
     }
 
     /// A send after `SSL_write`.
@@ -147,6 +159,17 @@ mod tests {
         ladder.next(next(5, 200, 217, 222));
         assert_eq!(ladder.take(), Some((5, How::NextSend)));
         assert_eq!(ladder.take(), None);
+    }
+
+    #[test]
+    fn a_copy_goes_on_where_its_original_was() {
+        let mut ladder = Ladder::default();
+        assert_eq!(ladder.forked().take(), None);
+        ladder.set(7);
+        let mut copy = ladder.forked();
+        assert_eq!(copy.take(), Some((7, How::Forked)));
+        copy.nested(9);
+        assert_eq!((copy.take(), ladder.take()), (Some((9, How::Nested)), Some((7, How::SetFd))));
     }
 
     #[test]

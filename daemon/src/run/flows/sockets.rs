@@ -2,7 +2,13 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use super::{super::trials::Unread, Flows, now_ms, peer};
+use super::{
+    super::trials::Unread,
+    Flows,
+    ask::{Born, Led},
+    facts::{Facts, KnownSockets},
+    now_ms,
+};
 use crate::{
     kernel::{
         Wanted,
@@ -30,8 +36,8 @@ const DNS_PORT: u16 = 53;
 #[derive(Default)]
 pub(super) struct Sockets {
     open: HashMap<ConnectionId, Open>,
-    /// By process and descriptor, for the `SSL*` on top.
-    by_fd: HashMap<(u32, u32), Facts>,
+    /// For the `SSL*` on top.
+    facts: KnownSockets,
     /// The last name an app looked up, by uid, and when.
     lookups: HashMap<u32, (String, u64)>,
     answers: Vec<(ConnectionId, Wanted)>,
@@ -40,22 +46,15 @@ pub(super) struct Sockets {
     /// When the text of what goes through a descriptor was first read, by process and descriptor: a library's calls and its
     /// socket's may be looked at in any order.
     read: HashMap<(u32, u32), u64>,
-    links: Option<(LinkSocket, Links)>,
-}
-
-/// What a socket tells of the connection on it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
-    /// The other end.
-    pub(super) peer: Option<SocketAddr>,
-    /// The name in its ClientHello.
-    pub(super) server_name: Option<String>,
+    pub(super) links: Option<(LinkSocket, Links)>,
 }
 
 /// A connection that was seen to be encrypted.
 struct Encrypted {
     tgid: u32,
     fd: u32,
+    /// See [`ConnectionId::born`].
+    born: u64,
     /// When that was seen, as the kernel counts.
     ktime: u64,
     ended: bool,
@@ -97,9 +96,9 @@ impl Sockets {
         Sockets { links, ..Sockets::default() }
     }
 
-    /// What the socket of this number says, if it was seen.
-    pub(super) fn facts(&self, tgid: u32, fd: u32) -> Option<&Facts> {
-        self.by_fd.get(&(tgid, fd))
+    /// What the socket says that had this number at this time, if it was seen.
+    pub(super) fn facts(&self, tgid: u32, fd: u32, ktime: u64) -> Option<&Facts> {
+        self.facts.at(tgid, fd, ktime)
     }
 
     /// Every connection that could not be read.
@@ -181,7 +180,7 @@ impl Flows {
     /// A step of a connection that is a socket.
     pub(super) fn socket_step(&mut self, connection: ConnectionId, event: Option<&Event>, step: Step<'_>) {
         if let Step::Chunk(Chunk::End) = step {
-            return self.socket_ends(connection);
+            return self.socket_ends(connection, event.map(|event| event.ktime));
         }
         let Some(event) = event else { return };
         // What the watch itself writes would make it write again.
@@ -196,7 +195,7 @@ impl Flows {
             }
             Step::Peer(Some(peer)) => {
                 self.open_socket(connection, event);
-                self.set_socket_peer(connection, event, peer, "connect");
+                self.set_socket_peer(connection, event, Led { peer, foreign: false }, "connect");
             }
             Step::Peer(None) => {
                 self.open_socket(connection, event);
@@ -219,16 +218,15 @@ impl Flows {
         if self.seen.open.contains_key(&connection) {
             return false;
         }
-        // A number used again without its close having been seen.
-        let stale: Vec<ConnectionId> = self
-            .seen
-            .open
-            .keys()
-            .filter(|known| known.tgid == connection.tgid && known.object as u32 == connection.object as u32)
-            .copied()
-            .collect();
+        // A number used again without its close having been seen. One that is younger stays: what is told now is told late.
+        let is_stale = |known: &&ConnectionId| {
+            known.tgid == connection.tgid
+                && known.object as u32 == connection.object as u32
+                && known.born < connection.born
+        };
+        let stale: Vec<ConnectionId> = self.seen.open.keys().filter(is_stale).copied().collect();
         for known in stale {
-            self.socket_ends(known);
+            self.socket_ends(known, Some(connection.born));
         }
         let mut flow = Flow::new(self.apps.of(event.uid, connection.tgid), Crypt::None);
         flow.attr = "uid:kernel".to_owned();
@@ -237,15 +235,18 @@ impl Flows {
         true
     }
 
-    fn socket_ends(&mut self, connection: ConnectionId) {
+    /// `ktime`: when that was, if it is known.
+    fn socket_ends(&mut self, connection: ConnectionId, ktime: Option<u64>) {
         self.account(connection);
         if let Some(open) = self.seen.open.remove(&connection) {
             let alerts = self.pipeline.close(open.flow, now_ms());
             self.tell(&alerts);
         }
         if let Some(socket) = connection.socket() {
-            self.seen.by_fd.remove(&(connection.tgid, socket.fd));
-            let mine = |one: &&mut Encrypted| one.tgid == connection.tgid && one.fd == socket.fd;
+            self.seen.facts.ended(connection, ktime);
+            let mine = |one: &&mut Encrypted| {
+                (one.tgid, one.fd, one.born) == (connection.tgid, socket.fd, connection.born)
+            };
             if let Some(last) = self.seen.unread.iter_mut().rev().find(mine) {
                 last.ended = true;
             }
@@ -280,7 +281,8 @@ impl Flows {
                 trials.unreadable(&oldest.what);
             }
         }
-        self.seen.unread.push(Encrypted { tgid, fd, ktime, ended: false, what });
+        let born = connection.born;
+        self.seen.unread.push(Encrypted { tgid, fd, born, ktime, ended: false, what });
     }
 
     /// Asks the kernel where a socket leads that nobody saw being connected, once.
@@ -291,9 +293,15 @@ impl Flows {
         }
         open.found = "none";
         let Some(socket) = connection.socket() else { return };
-        let fd = i32::try_from(socket.fd).unwrap_or(-1);
-        match self.sockets.as_mut().and_then(|sockets| peer(sockets, connection.tgid, fd)) {
-            Some(peer) => self.set_socket_peer(connection, event, peer, "sock_diag"),
+        let led = self.ask.peer(connection.tgid, socket.fd);
+        // Asked after the look, so that the look was about this very socket if the number still stands for it.
+        let is_it = match self.ask.born(connection.tgid, socket.fd) {
+            Born::Unwatched => true,
+            Born::Gone => false,
+            Born::At(born) => born == connection.born,
+        };
+        match led.filter(|_| is_it) {
+            Some(led) => self.set_socket_peer(connection, event, led, "sock_diag"),
             // Seen being opened, it is an internet socket, if only briefly: its bytes still count.
             None if socket.carrier == Carrier::Unknown => {
                 open.reading = Reading::Nothing;
@@ -303,13 +311,8 @@ impl Flows {
         }
     }
 
-    fn set_socket_peer(
-        &mut self,
-        connection: ConnectionId,
-        event: &Event,
-        peer: SocketAddr,
-        found: &'static str,
-    ) {
+    fn set_socket_peer(&mut self, connection: ConnectionId, event: &Event, led: Led, found: &'static str) {
+        let Led { peer, foreign } = led;
         let Some(open) = self.seen.open.get_mut(&connection) else { return };
         if open.peer == Some(peer) {
             return;
@@ -317,12 +320,8 @@ impl Flows {
         open.peer = Some(peer);
         open.found = found;
         let flow = open.flow;
-        if let Some(socket) = connection.socket() {
-            if self.seen.by_fd.len() >= REMEMBERED {
-                self.seen.by_fd.clear();
-            }
-            let facts = Facts { peer: Some(peer), server_name: None };
-            self.seen.by_fd.insert((connection.tgid, socket.fd), facts);
+        if let Some(facts) = self.seen.facts.of(connection) {
+            *facts = Facts { peer: Some(peer), server_name: None };
         }
         let own = self.seen.is_own(peer);
         if own && !self.pipeline.settings().loopback {
@@ -335,7 +334,8 @@ impl Flows {
         if matches!(event.body, Body::SocketUnknown) {
             self.want(connection, Wanted::Bytes(CLEAR_LIMIT));
         }
-        let iface = self.seen.link(event.uid, peer);
+        // What routes another network namespace has is not known here.
+        let iface = if foreign { None } else { self.seen.link(event.uid, peer) };
         let lookup = self.seen.lookups.get(&event.uid);
         let name = lookup.filter(|(_, then)| event.ktime.saturating_sub(*then) < LOOKUP_AGE);
         let name = name.map(|(name, _)| name.clone()).filter(|_| peer.port() != DNS_PORT);
@@ -421,9 +421,10 @@ impl Flows {
             _ => None,
         };
         self.cannot_read(connection, event, name, why);
-        let (Parsed::Complete(hello), Some(socket)) = (hello, connection.socket()) else { return };
-        let facts = self.seen.by_fd.entry((connection.tgid, socket.fd)).or_default();
-        facts.server_name = hello.server_name;
-        log::debug!("{connection:?} is encrypted: {facts:?}");
+        let Parsed::Complete(hello) = hello else { return };
+        if let Some(facts) = self.seen.facts.of(connection) {
+            facts.server_name = hello.server_name;
+            log::debug!("{connection:?} is encrypted: {facts:?}");
+        }
     }
 }
