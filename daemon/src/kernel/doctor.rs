@@ -19,7 +19,7 @@ use super::{
     netlink::{LinkSocket, Links, SocketQuery},
     prove, prove_with,
     ring::Ring,
-    tls_files,
+    sends, tls_files,
 };
 
 /// How an ability is.
@@ -281,27 +281,27 @@ fn hooks(list: &mut List, way: AttachPath) {
 }
 
 fn tracepoints(list: &mut List) {
-    let mut chosen = None;
-    for (name, path, costs) in [
-        (
-            "socket sends through raw_syscalls",
-            SendsPath::Raw,
-            "without the other way, what apps send outside TLS libraries is not seen; with it, what 32-bit apps send",
-        ),
-        (
-            "socket sends through syscalls:*",
-            SendsPath::Syscalls,
-            "no other way when another program holds raw_syscalls",
-        ),
-    ] {
+    let (first, why) = sends::preferred();
+    let mut taken = false;
+    for path in [first, first.other()] {
+        let (name, costs) = match path {
+            SendsPath::Raw => (
+                "socket sends through raw_syscalls",
+                "without the other way, what apps send outside TLS libraries is not seen; with it, what 32-bit apps send",
+            ),
+            SendsPath::Syscalls => (
+                "socket sends through syscalls:*",
+                "raw_syscalls is the only way: every system call costs a little, and nothing is left when another program holds it",
+            ),
+        };
         let tried =
             Session::bare(&Options::default()).and_then(|mut session| session.hook_sends_through(path));
         let result = match tried {
+            Ok(()) if taken => Ok("hooked and unhooked".to_owned()),
             Ok(()) => {
-                let first = chosen.is_none();
-                chosen = chosen.or(Some(path));
-                Ok(if first { "hooked and unhooked; this way is taken" } else { "hooked and unhooked" }
-                    .to_owned())
+                taken = true;
+                let why = if path == first { &why } else { "the other way is refused" };
+                Ok(format!("hooked and unhooked; this way is taken: {why}"))
             }
             Err(error) => Err(chain(&error)),
         };

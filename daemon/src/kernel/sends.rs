@@ -1,17 +1,22 @@
-//! Watching socket sends: through `raw_syscalls`, else through `syscalls:*` for 64-bit tasks.
+//! Watching socket sends: through `syscalls:*` or through `raw_syscalls`, whichever costs the machine less.
 //!
-//! `syscalls:*` runs our programs for the calls that matter alone, but never fires for a 32-bit task. So with it `raw_syscalls` is
-//! hooked too, once a 32-bit process is seen, and then the costs of both add up; phones always have such processes. Measured on
-//! 6.18, nanoseconds added to `getpid` and to a `write` to a file: with nothing else on the machine an empty program on
-//! `raw_syscalls` 57 and 68, `raw` 60 and 135, `syscalls` 10 and 125; with much else on it 26 and 27, 31 and 62, 50 and 180.
-//! `syscalls:*` is also for where another's program holds `raw_syscalls`: 4.14.117 lets one hang on each. On arm64 the task itself
-//! tells its kind; on x86 only its program file does, at which the daemon looks.
+//! `syscalls:*` runs our programs for the calls that matter alone, but never fires for a 32-bit task; `raw_syscalls` runs them
+//! for every call of everybody. Measured on 6.18, nanoseconds added to a call that is none of ours (`getpid`) and to a `write` to
+//! a file, with nothing else on the machine: an empty program on `raw_syscalls` 58 and 71; `syscalls` 10 and, before files were
+//! known from `openat` on, 117; `raw` 61 and 152. With them known, on a busy machine: 72 for the empty program's `write`,
+//! `syscalls` 95, `raw` 100. Where both are needed the costs add up.
+//!
+//! So the rule ([`preferred`]): where 32-bit code runs, or will because the system is made to start 32-bit apps, `raw_syscalls`
+//! for all. Else `syscalls:*` where the kernel has it, and `raw_syscalls` for 32-bit tasks beside it from the first one on. The
+//! other way is also taken when the preferred one is refused: stock phones have no `syscalls:*`, and 4.14.117 lets one program
+//! hang on each tracepoint. On arm64 the task itself tells its kind; on x86 only its program file does, at which the daemon looks.
 #![forbid(unsafe_code)]
 
 use std::{
     collections::HashMap,
     fs::{self, File},
     io::Read,
+    path::Path,
 };
 
 use super::{
@@ -36,6 +41,14 @@ impl SendsPath {
         match self {
             SendsPath::Syscalls => "syscalls",
             SendsPath::Raw => "raw",
+        }
+    }
+
+    /// What is left when this one is refused.
+    pub fn other(self) -> SendsPath {
+        match self {
+            SendsPath::Syscalls => SendsPath::Raw,
+            SendsPath::Raw => SendsPath::Syscalls,
         }
     }
 
@@ -98,6 +111,8 @@ const CALLS: [Call; 24] = [
     Call { begins: None, everywhere: false, ..call("vfork", "") },
 ];
 
+/// What Android's zygote starts 32-bit apps with: there on every system that can run them.
+const APP_PROCESS_32: &str = "/system/bin/app_process32";
 /// The program at every call's return.
 const RETURNED: &str = "sys_exit";
 /// When more files than this have been looked at, all are forgotten.
@@ -106,16 +121,18 @@ const FILES_LIMIT: usize = 16 * 1024;
 const BY_FILE: bool = cfg!(target_arch = "x86_64");
 
 impl Session {
-    /// Watches socket sends of all processes as well, in the better of the two ways that this kernel offers; says which.
+    /// Watches socket sends of all processes as well, in the way this system prefers or else in the other; says which.
     ///
     /// # Errors
     /// As [`Session::hook_sends_through`], for the second way.
     pub fn hook_sends(&mut self) -> Result<SendsPath, KernelError> {
-        match self.hook_sends_through(SendsPath::Raw) {
-            Ok(()) => Ok(SendsPath::Raw),
+        let (first, _) = preferred();
+        match self.hook_sends_through(first) {
+            Ok(()) => Ok(first),
             Err(error) => {
-                log::debug!("sends are not watched through raw_syscalls: {error}");
-                self.hook_sends_through(SendsPath::Syscalls).map(|()| SendsPath::Syscalls)
+                log::debug!("sends are not watched through {}: {error}", first.name());
+                let second = first.other();
+                self.hook_sends_through(second).map(|()| second)
             }
         }
     }
@@ -242,6 +259,26 @@ impl Sends {
     }
 }
 
+/// Which way is tried first on this system as it is now, and why, in words that end a sentence.
+pub(super) fn preferred() -> (SendsPath, String) {
+    rule(Path::new(APP_PROCESS_32).exists(), processes_in_32_bit().first().copied())
+}
+
+fn rule(starts_32_bit_apps: bool, runs_32_bit: Option<u32>) -> (SendsPath, String) {
+    if starts_32_bit_apps {
+        let why = format!("32-bit apps are started here ({APP_PROCESS_32}), which syscalls:* would not see");
+        return (SendsPath::Raw, why);
+    }
+    match runs_32_bit {
+        Some(pid) => {
+            (SendsPath::Raw, format!("process {pid} runs 32-bit code, which syscalls:* would not see"))
+        }
+        None => {
+            (SendsPath::Syscalls, "nothing runs 32-bit code, and other system calls cost least so".to_owned())
+        }
+    }
+}
+
 /// The processes that run 32-bit code now.
 fn processes_in_32_bit() -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -271,9 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn raw_syscalls_is_for_where_32_bit_code_runs_or_will() {
+        assert_eq!(rule(false, None).0, SendsPath::Syscalls);
+        assert_eq!(rule(true, None).0, SendsPath::Raw);
+        let (path, why) = rule(false, Some(77));
+        assert_eq!(path, SendsPath::Raw);
+        assert!(why.contains("77"), "{why}");
+    }
+
+    #[test]
     fn paths_go_by_name() {
         for path in [SendsPath::Syscalls, SendsPath::Raw] {
             assert_eq!(SendsPath::from_name(path.name()), Some(path));
+            assert_ne!(path.other(), path);
         }
         assert_eq!(SendsPath::from_name("off"), None);
     }
