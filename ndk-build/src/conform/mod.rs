@@ -1,11 +1,14 @@
 //! `conform`: would Linux 4.14 take the built eBPF object?
 //!
-//! Most of it is decided on the file alone, so it needs no old kernel. What only a verifier can tell, how many
-//! instructions it walks, is asked of this machine's kernel by loading the object, which needs root.
+//! Most of it is decided on the file alone, so it needs no old kernel: rules for what that kernel lacks, and a walk through each
+//! program that forgets what its verifier forgets. How many instructions a whole verifier walks is asked of this machine's kernel
+//! by loading the object, which needs root.
 
 pub mod linux_4_14;
+mod number;
 pub mod object;
 pub mod rules;
+pub mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,7 +61,7 @@ pub fn check(context: &Context) -> Result<Outcome> {
     let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
     let object =
         BpfObject::parse(&bytes).map_err(|error| Error::Check(format!("{}: {error}", path.display())))?;
-    let mut breaches = rules::check(&object);
+    let mut breaches = on_file(&object);
     let (processed, verifier_skipped) = if is_root() {
         (processed_instructions(context)?, None)
     } else {
@@ -81,11 +84,17 @@ pub fn check_handset(context: &Context) -> Result<Vec<Breach>> {
     let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
     let object =
         BpfObject::parse(&bytes).map_err(|error| Error::Check(format!("{}: {error}", path.display())))?;
-    let mut breaches = rules::check(&object);
+    let mut breaches = on_file(&object);
     for breach in &mut breaches {
         breach.of = format!("{HANDSET}: {}", breach.of);
     }
     Ok(breaches)
+}
+
+/// Everything that the file alone tells. A walk through what breaks the other rules would tell nothing.
+fn on_file(object: &BpfObject) -> Vec<Breach> {
+    let breaches = rules::check(object);
+    if breaches.is_empty() { walk::check(object) } else { breaches }
 }
 
 /// Loads every program into this machine's kernel, through the loader the daemon uses, and reads how many instructions its

@@ -38,6 +38,8 @@ pub struct Program {
 pub struct Instruction {
     /// Operation and class.
     pub code: u8,
+    /// Destination register.
+    pub destination: u8,
     /// Source register; for some operations a flag.
     pub source: u8,
     /// Jump distance or memory offset.
@@ -64,6 +66,8 @@ pub struct Map {
     pub name: String,
     /// `enum bpf_map_type`.
     pub kind: u32,
+    /// Bytes in one key.
+    pub key_size: u32,
     /// Bytes in one value.
     pub value_size: u32,
     /// `BPF_F_*`.
@@ -134,12 +138,12 @@ fn maps(file: &File<'_>, section: &Section<'_, '_>) -> Result<Vec<Map>, BadObjec
             .and_then(|rest| rest.first_chunk::<20>())
             .ok_or_else(|| BadObject(format!("map {name} is cut short")))?;
         let mut word = words.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
-        let (Some(kind), Some(_key), Some(value_size), Some(_entries), Some(flags)) =
+        let (Some(kind), Some(key_size), Some(value_size), Some(_entries), Some(flags)) =
             (word.next(), word.next(), word.next(), word.next(), word.next())
         else {
             return Err(BadObject(format!("map {name} is cut short")));
         };
-        maps.push(Map { name, kind, value_size, flags });
+        maps.push(Map { name, kind, key_size, value_size, flags });
     }
     Ok(maps)
 }
@@ -202,6 +206,7 @@ impl Instruction {
     pub fn decode([code, registers, offset_low, offset_high, constant @ ..]: [u8; 8]) -> Self {
         Self {
             code,
+            destination: registers & 0xf,
             source: registers >> 4,
             offset: i16::from_le_bytes([offset_low, offset_high]),
             constant: i32::from_le_bytes(constant),

@@ -1,6 +1,6 @@
 //! The rules that make an object loadable on Linux 4.14, each as a check on what [`super::object`] read.
 //!
-//! What needs the verifier's own walk (bounds, `ARG_CONST_SIZE` that may be zero) cannot be seen here.
+//! What needs the verifier's own walk is in [`super::walk`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,8 +36,10 @@ pub enum Rule {
     Instruction,
     /// An atomic operation other than a plain add.
     Atomic,
-    /// This machine's verifier walked too far.
+    /// A verifier walked too far: this machine's, or ours that goes as 4.14's does.
     Complexity,
+    /// What 4.14's verifier refuses on its walk: it keeps less of what it has learnt than this machine's.
+    Walk,
 }
 
 /// One breach of a rule.
@@ -101,7 +103,7 @@ pub fn helpers(program: &Program) -> BTreeSet<u32> {
         .collect()
 }
 
-fn breach(of: &str, at: Option<usize>, rule: Rule, what: String) -> Breach {
+pub(super) fn breach(of: &str, at: Option<usize>, rule: Rule, what: String) -> Breach {
     Breach { of: of.to_owned(), at, rule, what }
 }
 
@@ -162,29 +164,29 @@ fn check_program(program: &Program, found: &mut Vec<Breach>) {
 }
 
 /// Instruction classes and fields, `include/uapi/linux/bpf_common.h` and `bpf.h`.
-mod code {
-    pub(super) const CLASS: u8 = 0x07;
-    pub(super) const LD: u8 = 0x00;
-    pub(super) const LDX: u8 = 0x01;
-    pub(super) const ST: u8 = 0x02;
-    pub(super) const STX: u8 = 0x03;
-    pub(super) const ALU: u8 = 0x04;
-    pub(super) const JMP: u8 = 0x05;
-    pub(super) const JMP32: u8 = 0x06;
-    pub(super) const MODE: u8 = 0xe0;
-    pub(super) const MEM: u8 = 0x60;
-    pub(super) const ATOMIC: u8 = 0xc0;
-    pub(super) const OPERATION: u8 = 0xf0;
-    pub(super) const FROM_REGISTER: u8 = 0x08;
-    pub(super) const ARSH: u8 = 0xc0;
-    pub(super) const END: u8 = 0xd0;
-    pub(super) const JA: u8 = 0x00;
-    pub(super) const CALL: u8 = 0x80;
-    pub(super) const EXIT: u8 = 0x90;
-    pub(super) const LAST_JUMP: u8 = 0xd0;
-    pub(super) const LOAD_64: u8 = 0x18;
+pub(super) mod code {
+    pub(in super::super) const CLASS: u8 = 0x07;
+    pub(in super::super) const LD: u8 = 0x00;
+    pub(in super::super) const LDX: u8 = 0x01;
+    pub(in super::super) const ST: u8 = 0x02;
+    pub(in super::super) const STX: u8 = 0x03;
+    pub(in super::super) const ALU: u8 = 0x04;
+    pub(in super::super) const JMP: u8 = 0x05;
+    pub(in super::super) const JMP32: u8 = 0x06;
+    pub(in super::super) const MODE: u8 = 0xe0;
+    pub(in super::super) const MEM: u8 = 0x60;
+    pub(in super::super) const ATOMIC: u8 = 0xc0;
+    pub(in super::super) const OPERATION: u8 = 0xf0;
+    pub(in super::super) const FROM_REGISTER: u8 = 0x08;
+    pub(in super::super) const ARSH: u8 = 0xc0;
+    pub(in super::super) const END: u8 = 0xd0;
+    pub(in super::super) const JA: u8 = 0x00;
+    pub(in super::super) const CALL: u8 = 0x80;
+    pub(in super::super) const EXIT: u8 = 0x90;
+    pub(in super::super) const LAST_JUMP: u8 = 0xd0;
+    pub(in super::super) const LOAD_64: u8 = 0x18;
     /// `BPF_FETCH`: the atomic operation also returns the old value.
-    pub(super) const FETCH: i32 = 0x01;
+    pub(in super::super) const FETCH: i32 = 0x01;
 }
 
 /// Instructions without the second places of 64-bit loads, which are data.
@@ -197,7 +199,7 @@ fn real_instructions(program: &Program) -> impl Iterator<Item = (usize, &Instruc
     })
 }
 
-fn is_helper_call(instruction: Instruction) -> bool {
+pub(super) fn is_helper_call(instruction: Instruction) -> bool {
     instruction.code == code::JMP | code::CALL && instruction.source == 0
 }
 
@@ -290,12 +292,12 @@ fn check_jump(
 }
 
 /// Where a jump at `at` goes. `None`: to before the program.
-fn target(instruction: Instruction, at: usize) -> Option<usize> {
+pub(super) fn target(instruction: Instruction, at: usize) -> Option<usize> {
     at.checked_add(1)?.checked_add_signed(isize::from(instruction.offset))
 }
 
 /// Where the program may go on after the instruction at `at`.
-fn successors(instruction: Instruction, at: usize) -> [Option<usize>; 2] {
+pub(super) fn successors(instruction: Instruction, at: usize) -> [Option<usize>; 2] {
     let next = at.checked_add(1);
     if instruction.code == code::LOAD_64 {
         return [at.checked_add(2), None];
