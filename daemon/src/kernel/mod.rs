@@ -21,6 +21,7 @@ mod libraries;
 mod mapped_file;
 mod memory;
 pub mod netlink;
+mod own_pages;
 mod own_tls;
 pub mod proc_net;
 mod program;
@@ -245,6 +246,14 @@ impl Session {
         }
         sys::give_back_memory();
         Ok(session)
+    }
+
+    /// Gives back what only the start needed: free memory, and pages of files that will hardly be read again.
+    pub fn give_back_start(&self) {
+        sys::give_back_memory();
+        if let Err(error) = own_pages::let_go() {
+            log::debug!("/proc/self/smaps: {error}");
+        }
     }
 
     /// Programs and rings, with nothing hooked yet.

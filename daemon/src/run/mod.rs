@@ -227,6 +227,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     }
     let outlook = outlook::outlook(&session, &flows).words();
     say(Severity::Info, &format!("{outlook}. Nothing yet is not all clear. Check me: telltale try"));
+    session.give_back_start();
     let sources = Sources { signals: &signals, files: files.as_ref(), store };
     let (mut kept, mut heart) = (Instant::now(), Heartbeat::new(flows::now_ms()));
     let watched = watch(
