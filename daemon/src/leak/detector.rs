@@ -9,12 +9,12 @@ use super::{
     dictionary::Dictionary,
     fields::Weight,
     judge::{self, Case, Rulings},
-    memo::Memo,
+    memo::{Memo, Told},
     needles::{hex, is_nothing},
     own_words::OwnWords,
     path::{MAX_DEPTH, Step, render, text_of},
     persist::Store,
-    position::{self, Position},
+    position::{self, Degrees, Position},
     scan::{Hit, Scanner},
     settle::{Spotted, settle},
     shape::{Shapes, Site},
@@ -22,7 +22,7 @@ use super::{
     truth::Truth,
 };
 use crate::{
-    unwrap::{Content, Node, Telemetry, Tree, Value},
+    unwrap::{Content, Node, Seen, Telemetry, Tree, Value},
     wire::Message,
 };
 
@@ -102,6 +102,9 @@ impl Detector {
             truths: Vec::new(),
             packages: HashMap::new(),
             silent: Memo::default(),
+            silent_keys: Seen::default(),
+            told: Told::default(),
+            left_out: Vec::new(),
             payload: telemetry.filter(|t| t.unreadable.is_none()).and_then(|t| t.payload),
             app_packages: &context.app.packages,
         };
@@ -323,6 +326,12 @@ struct Work<'a> {
     packages: HashMap<usize, Place>,
     /// Keys with values of which nothing was to be said.
     silent: Memo<'a>,
+    /// Keys that hold nothing of this phone.
+    silent_keys: Seen<'a>,
+    /// Texts of which the truth has told, with their layer and place.
+    told: Told<'a>,
+    /// Where the texts lie that the dictionary left out as it had told of the same before, in order.
+    left_out: Vec<usize>,
     payload: Option<usize>,
     app_packages: &'a [String],
 }
@@ -333,9 +342,11 @@ impl<'a> Work<'a> {
         if let Some(telemetry) = telemetry {
             for node in self.payload.iter().chain(&telemetry.opened).copied() {
                 if let Some(Content::Value(value)) = self.tree.nodes.get(node).map(|node| &node.content) {
-                    dictionary.payload(&telemetry.id, node, value, &mut self.candidates);
+                    let repeated = dictionary.payload(&telemetry.id, node, value, &mut self.candidates);
+                    self.left_out.extend(repeated);
                 }
             }
+            self.left_out.sort_unstable();
         }
         dictionary.beside(
             telemetry.map(|t| t.id.as_str()),
@@ -455,11 +466,19 @@ impl<'a> Work<'a> {
                     let (candidates, truths) = (self.candidates.len(), self.truths.len());
                     let packages = self.packages.len();
                     steps.push(Step::Key(key));
-                    if key.len() >= 8 {
+                    if leaf.is_some_and(|text| self.told.has(node, text, steps)) {
+                        steps.pop();
+                        continue;
+                    }
+                    if key.len() >= 8 && !self.silent_keys.has(key) {
                         self.text(node, steps, key.as_bytes(), hits);
+                        if hits.is_empty() {
+                            self.silent_keys.note(key);
+                        }
                     }
                     let known = shapes && self.detector.shapes.knows(key);
-                    if known && !self.own.is_own(key, "") {
+                    let repeats = known && leaf.is_some_and(|text| self.is_left_out(text));
+                    if known && !repeats && !self.own.is_own(key, "") {
                         let before = self.candidates.len();
                         let beside = |other: &str| {
                             let Value::Map(entries) = value else { return None };
@@ -478,6 +497,14 @@ impl<'a> Work<'a> {
                         self.after_shapes(before);
                     }
                     self.value(node, inner, steps, shapes, hits);
+                    let new = self.truths.get(truths..).unwrap_or_default();
+                    if let Some(text) = leaf
+                        && !new.is_empty()
+                        && packages == self.packages.len()
+                        && new.iter().all(says_the_same_again)
+                    {
+                        self.told.note(node, text, steps);
+                    }
                     steps.pop();
                     // What a shape says depends on what stands beside it, and on the layer.
                     if let Some(text) = leaf
@@ -510,6 +537,11 @@ impl<'a> Work<'a> {
             Value::Bytes(bytes) => self.text(node, steps, bytes, hits),
             Value::Null | Value::Bool(_) => {}
         }
+    }
+
+    /// Whether the dictionary would have told of this very text, had it not told of the same text in an earlier event.
+    fn is_left_out(&self, text: &str) -> bool {
+        self.left_out.binary_search(&text.as_ptr().addr()).is_ok()
     }
 
     /// Everything of this phone in one text.
@@ -607,7 +639,13 @@ impl<'a> Work<'a> {
     ) {
         let mut before = None;
         for (key, second) in numbers {
-            let Some((first_key, first)) = before.replace((key, second)) else { continue };
+            let degrees = Degrees::of(second);
+            let Some((first_key, first, first_degrees)) = before.replace((key, second, degrees)) else {
+                continue;
+            };
+            if degrees.is_none() || degrees != first_degrees {
+                continue;
+            }
             let near = |lat, lon| position::pair_near(lat, lon, fix);
             let Some(found) = near(first, second).or_else(|| near(second, first)) else { continue };
             let at = if first_key.is_empty() {
@@ -686,6 +724,13 @@ impl<'a> Work<'a> {
             });
         }
     }
+}
+
+/// Whether the same text at the same place of another event makes nothing but a repetition of this: what may be a part of a longer
+/// value, or a position among others, is compared place by place.
+fn says_the_same_again(spot: &Spotted<'_>) -> bool {
+    let Spotted { candidate, loose } = spot;
+    !loose && candidate.position.is_none() && !judge::has_parts(candidate.kind)
 }
 
 fn is_open(field: &Field<'_>) -> bool {

@@ -8,7 +8,8 @@ use super::{
     candidate::{Candidate, Place, Reason},
     data::{At, Data, Row, Take},
     detector::Field,
-    judge::{is_host, is_identifier},
+    judge::{has_parts, is_host, is_identifier},
+    memo::Told,
     path::{Path, Step, Trie, get, leaves, render, text_of},
     take,
 };
@@ -57,6 +58,18 @@ struct Named {
     fields: Trie,
     /// Rows whose place is the event itself, each with the paths shown for it, from the event.
     events: Vec<(usize, Vec<Path>)>,
+}
+
+/// What was said of one event of a batch and would be said of the next in the same words.
+#[derive(Debug, Default)]
+struct Repeats<'v> {
+    /// The layer.
+    node: usize,
+    told: Told<'v>,
+    /// Kinds that were left out of the event at hand for it.
+    of_this_event: Vec<Kind>,
+    /// Where their texts lie: in no other value.
+    left_out: Vec<usize>,
 }
 
 impl Dictionary {
@@ -132,25 +145,29 @@ impl Dictionary {
         dictionary
     }
 
-    /// Everything the dictionary knows of a recognised protocol's payload.
+    /// Everything the dictionary knows of a recognised protocol's payload, but for what the same field of an earlier event said
+    /// already: the answer is where the texts of those lie.
     pub(crate) fn payload<'v>(
         &'v self,
         protocol: &str,
         node: usize,
         payload: &'v Value,
         out: &mut Vec<Candidate<'v>>,
-    ) {
-        let Some(family) = self.family(protocol) else { return };
+    ) -> Vec<usize> {
+        let Some(family) = self.family(protocol) else { return Vec::new() };
+        let mut repeats = Repeats { node, ..Repeats::default() };
         family.root.walk(payload, &mut Vec::new(), &mut |id, steps, value| {
-            self.take(id, node, steps, value, None, out);
+            self.take(id, steps, value, None, &mut repeats, out);
         });
         for scope in &family.scopes {
             scope.each.walk(payload, &mut Vec::new(), &mut |_, steps, event| {
                 if out.len() < MAX_FOUND {
-                    self.event(scope, node, steps, event, out);
+                    repeats.of_this_event.clear();
+                    self.event(scope, node, steps, event, &mut repeats, out);
                 }
             });
         }
+        repeats.left_out
     }
 
     fn event<'v>(
@@ -159,23 +176,26 @@ impl Dictionary {
         node: usize,
         steps: &[Step<'v>],
         event: &'v Value,
+        repeats: &mut Repeats<'v>,
         out: &mut Vec<Candidate<'v>>,
     ) {
         let name = scope.name.first(event).and_then(text_of);
         let sender = scope.sender.as_ref().and_then(|path| path.first(event)).and_then(text_of);
         let mut way = steps.to_vec();
         let first = out.len();
-        scope
-            .every
-            .walk(event, &mut way, &mut |id, steps, value| self.take(id, node, steps, value, sender, out));
+        scope.every.walk(event, &mut way, &mut |id, steps, value| {
+            self.take(id, steps, value, sender, repeats, out);
+        });
         let Some((name, named)) = name.and_then(|name| Some((name, scope.named.get(name)?))) else { return };
-        named
-            .fields
-            .walk(event, &mut way, &mut |id, steps, value| self.take(id, node, steps, value, sender, out));
+        named.fields.walk(event, &mut way, &mut |id, steps, value| {
+            self.take(id, steps, value, sender, repeats, out);
+        });
         for (id, shown) in &named.events {
             let Some(row) = self.rows.get(*id) else { continue };
             // A field that says the same in more words was already taken.
-            if out.iter().skip(first).any(|candidate| candidate.kind == row.kind) {
+            if repeats.of_this_event.contains(&row.kind)
+                || out.iter().skip(first).any(|candidate| candidate.kind == row.kind)
+            {
                 continue;
             }
             let mut best = None;
@@ -320,14 +340,25 @@ impl Dictionary {
     fn take<'v>(
         &'v self,
         id: usize,
-        node: usize,
         steps: &[Step<'v>],
         value: &'v Value,
         sender: Option<&'v str>,
+        repeats: &mut Repeats<'v>,
         out: &mut Vec<Candidate<'v>>,
     ) {
-        if let Some(row) = self.rows.get(id).filter(|_| out.len() < MAX_FOUND) {
-            self.take_row(row, node, steps, value, sender, out);
+        let Some(row) = self.rows.get(id).filter(|_| out.len() < MAX_FOUND) else { return };
+        // What may be the whole of which the truth finds a part is compared with it place by place.
+        let simple = matches!(row.take, Take::Text | Take::Leaves) && !has_parts(row.kind);
+        let text = text_of(value).filter(|_| simple);
+        if let Some(text) = text.filter(|text| repeats.told.has(id, text, steps)) {
+            repeats.of_this_event.push(row.kind);
+            repeats.left_out.push(text.as_ptr().addr());
+            return;
+        }
+        let before = out.len();
+        self.take_row(row, repeats.node, steps, value, sender, out);
+        if let Some(text) = text.filter(|_| out.len() > before) {
+            repeats.told.note(id, text, steps);
         }
     }
 

@@ -181,6 +181,11 @@ pub(crate) fn is_identifier(kind: Kind) -> bool {
     )
 }
 
+/// Kinds whose values may hold, as a part, a text that the owner looks for.
+pub(super) fn has_parts(kind: Kind) -> bool {
+    matches!(kind, Kind::VisitedUrl | Kind::SearchQuery | Kind::FolderOpen | Kind::Music)
+}
+
 /// Address, search, place, app list.
 fn is_content(kind: Kind) -> bool {
     use Kind::{Download, InstalledApps, Location, SearchQuery, VisitedHost, VisitedUrl, WifiScan};

@@ -1,50 +1,102 @@
 //! What was looked at in this message already, and said nothing: telemetry repeats the same thirty properties in every event.
 #![forbid(unsafe_code)]
 
+use super::path::{Step, same_in_any_event};
+use crate::unwrap::mixed;
+
 /// Slots, a power of two: a few times what events have in common.
 const SLOTS: usize = 256;
 
-/// Keys with their values. A slot holds the last pair that fell into it; nothing is allocated for a message that has none.
+/// Keys with their values. A pair that came again stays when another falls into its slot, once: what is new in every event would
+/// drive out what repeats. Nothing is allocated for a message that has none.
 #[derive(Debug, Default)]
 pub(crate) struct Memo<'a> {
-    slots: Vec<(&'a str, &'a str)>,
+    slots: Vec<(&'a str, &'a str, bool)>,
 }
 
 impl<'a> Memo<'a> {
     /// Whether the pair was noted.
-    pub(crate) fn has(&self, key: &str, value: &str) -> bool {
-        self.slots.get(slot(key, value)).is_some_and(|(k, v)| *k == key && *v == value)
+    pub(crate) fn has(&mut self, key: &str, value: &str) -> bool {
+        match self.slots.get_mut(slot(key, value)) {
+            Some((k, v, again)) if *v == value && *k == key => {
+                *again = true;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Notes a pair.
     pub(crate) fn note(&mut self, key: &'a str, value: &'a str) {
         if self.slots.is_empty() {
             // A free slot looks like a pair of two zero bytes, and there is nothing to be said of that.
-            self.slots.resize(SLOTS, ("\u{0}", "\u{0}"));
+            self.slots.resize(SLOTS, ("\u{0}", "\u{0}", false));
         }
-        if let Some(known) = self.slots.get_mut(slot(key, value)) {
-            *known = (key, value);
+        match self.slots.get_mut(slot(key, value)) {
+            Some((.., again)) if *again => *again = false,
+            Some(known) => *known = (key, value, false),
+            None => {}
         }
     }
 }
 
-/// From the lengths and the ends of both: a hash of all of it would cost as much as looking.
+/// Texts with the place they stood at, of which everything was said: at the same place of another event it would be said again, and
+/// be taken for a repetition after it was put into words.
+#[derive(Debug, Default)]
+pub(crate) struct Told<'a> {
+    slots: Vec<Option<Telling<'a>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Telling<'a> {
+    who: usize,
+    text: &'a str,
+    place: Box<[Step<'a>]>,
+}
+
+impl<'a> Told<'a> {
+    /// Whether `who` has told of this text at this place of some event.
+    pub(crate) fn has(&self, who: usize, text: &str, steps: &[Step<'a>]) -> bool {
+        let told = self.slots.get(slot(last_key(steps), text)).and_then(Option::as_ref);
+        told.is_some_and(|told| told.who == who && told.text == text && same_in_any_event(&told.place, steps))
+    }
+
+    /// Notes that it has.
+    pub(crate) fn note(&mut self, who: usize, text: &'a str, steps: &[Step<'a>]) {
+        if self.slots.is_empty() {
+            self.slots.resize(SLOTS, None);
+        }
+        if let Some(known) = self.slots.get_mut(slot(last_key(steps), text)) {
+            *known = Some(Telling { who, text, place: steps.into() });
+        }
+    }
+}
+
+fn last_key<'a>(steps: &[Step<'a>]) -> &'a str {
+    match steps.last() {
+        Some(Step::Key(key)) => key,
+        _ => "",
+    }
+}
+
 fn slot(key: &str, value: &str) -> usize {
-    let ends = |text: &str| {
-        let bytes = text.as_bytes();
-        let at = |byte: Option<&u8>| u32::from(byte.copied().unwrap_or(0));
-        at(bytes.first()) | at(bytes.get(bytes.len() / 2)) << 8 | at(bytes.last()) << 16
-    };
-    let mixed = ends(key)
-        .wrapping_mul(0x9e37_79b1)
-        .wrapping_add(ends(value))
-        .wrapping_add((key.len() as u32) << 24 ^ (value.len() as u32) << 20);
-    (mixed.wrapping_mul(0x85eb_ca6b) >> 24) as usize & (SLOTS - 1)
+    mixed(key).rotate_left(5).wrapping_add(mixed(value)) as usize & (SLOTS - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_told_of_a_place_was_told_of_every_event() {
+        let mut told = Told::default();
+        let at = |index, key| [Step::Index(index), Step::Key("properties"), Step::Key(key)];
+        told.note(3, "text", &at(0, "a"));
+        assert!(told.has(3, "text", &at(0, "a")) && told.has(3, "text", &at(17, "a")));
+        assert!(!told.has(4, "text", &at(0, "a")) && !told.has(3, "other", &at(0, "a")));
+        assert!(!told.has(3, "text", &at(0, "b")) && !told.has(3, "text", &at(0, "a")[1..]));
+        assert!(!told.has(3, "text", &[Step::Key("0"), Step::Key("properties"), Step::Key("a")]));
+    }
 
     #[test]
     fn only_what_was_noted_is_there() {
@@ -58,7 +110,6 @@ mod tests {
         let keys: Vec<String> = (0..2000).map(|number| format!("key_{number}")).collect();
         for key in &keys {
             memo.note(key, "value");
-            assert!(memo.has(key, "value"));
         }
         assert!(keys.iter().filter(|key| memo.has(key, "value")).count() <= SLOTS);
     }

@@ -28,9 +28,7 @@ pub(crate) fn render(steps: &[Step<'_>]) -> String {
     let mut out = String::with_capacity(steps.len() * 12);
     for step in steps {
         match step {
-            Step::Index(index) => {
-                let _ = write!(out, "[{index}]");
-            }
+            Step::Index(index) => push_index(&mut out, *index),
             Step::Key(key) if !is_plain(key) && (key.is_empty() || key.contains(odd)) => {
                 let _ = write!(out, "[{key:?}]");
             }
@@ -43,6 +41,32 @@ pub(crate) fn render(steps: &[Step<'_>]) -> String {
         }
     }
     out
+}
+
+/// `[7]`; the formatter of the standard library takes ten times as long for it.
+fn push_index(out: &mut String, index: usize) {
+    out.push('[');
+    match u8::try_from(index) {
+        Ok(digit @ 0..10) => out.push(char::from(b'0' + digit)),
+        Ok(number @ 10..100) => {
+            out.push(char::from(b'0' + number / 10));
+            out.push(char::from(b'0' + number % 10));
+        }
+        _ => {
+            let _ = write!(out, "{index}");
+        }
+    }
+    out.push(']');
+}
+
+/// Whether two ways lead to the same place, whatever the numbers of list elements: [`AnyEvent`] before it is written.
+pub(crate) fn same_in_any_event(one: &[Step<'_>], other: &[Step<'_>]) -> bool {
+    let same = |(one, other): (&Step<'_>, &Step<'_>)| match (one, other) {
+        (Step::Key(one), Step::Key(other)) => one == other,
+        (Step::Index(_), Step::Index(_)) => true,
+        _ => false,
+    };
+    one.len() == other.len() && one.iter().rev().zip(other.iter().rev()).all(same)
 }
 
 /// Characters that would make a place ambiguous or forge a line.

@@ -73,19 +73,39 @@ fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{sign}{}", digits.replacen(',', ".", 1)))
 }
 
+/// How a number may say degrees. Two that are not alike are no pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Degrees {
+    /// With three decimals or more.
+    Decimal,
+    /// A whole number of small parts.
+    Whole,
+}
+
+impl Degrees {
+    /// The longest number looked at; the longest decimal has 21 characters, and zeros may stand before a whole number.
+    const LONGEST: usize = 40;
+
+    /// What this may be; none for most numbers: times and counters stand side by side in every event.
+    pub(crate) fn of(text: &str) -> Option<Degrees> {
+        let bytes = text.as_bytes();
+        if bytes.len() > Degrees::LONGEST {
+            return None;
+        }
+        match bytes.iter().position(|byte| *byte == b'.') {
+            Some(point) => (bytes.len() - point > 3).then_some(Degrees::Decimal),
+            // Eleven characters hold every whole number that is in range.
+            None => (bytes.len() <= 11 || matches!(bytes.first(), Some(b'0' | b'-' | b'+')))
+                .then_some(Degrees::Whole),
+        }
+    }
+}
+
 /// Like [`pair`], but of what whole numbers may mean the one near `fix`.
 pub(crate) fn pair_near(lat: &str, lon: &str, fix: Position) -> Option<Position> {
-    // Most pairs of numbers are none: below six characters neither is a number of three decimals beside another or one of the
-    // two whole numbers that must have six digits.
-    if lat.len().max(lon.len()) < 6 && !(lat.contains('.') && lon.contains('.')) {
-        return None;
-    }
-    // A point in one of the two only is no pair, and eleven characters hold every whole number that is in range; times and track
-    // numbers stand side by side in every event, and are mostly longer.
-    let point = |text: &str| text.bytes().any(|byte| byte == b'.');
-    let (with_point, too_long) =
-        (point(lat), |text: &str| text.len() > 11 && !text.starts_with(['0', '-', '+']));
-    if with_point != point(lon) || !with_point && (too_long(lat) || too_long(lon)) {
+    let degrees = Degrees::of(lat)?;
+    // Below six characters neither of two whole numbers is one that must have six digits.
+    if degrees == Degrees::Whole && lat.len().max(lon.len()) < 6 || Degrees::of(lon) != Some(degrees) {
         return None;
     }
     match pair(lat, lon)? {

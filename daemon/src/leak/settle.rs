@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use foldhash::fast::RandomState;
 use memchr::memmem;
 
-use super::{Kind, Witness, candidate::Candidate, path::AnyEvent};
+use super::{Kind, Witness, candidate::Candidate, judge::has_parts, path::AnyEvent};
 use crate::unwrap::Tree;
 
 /// A truth hit on its way to becoming a candidate.
@@ -126,8 +126,7 @@ fn is_told(
     let same = |other: &Candidate<'_>| other.kind == mine.kind && other.value == mine.value;
     // The dictionary's value is all of a field of which an experiment's text is a part.
     let sent = mine.raw.as_deref().unwrap_or(&mine.value);
-    let is_part = matches!(mine.kind, Kind::VisitedUrl | Kind::SearchQuery | Kind::FolderOpen | Kind::Music)
-        && mine.form.is_none();
+    let is_part = has_parts(mine.kind) && mine.form.is_none();
     let holds = |other: &Candidate<'_>| is_part && other.kind == mine.kind && other.value.contains(sent);
     by_place
         .at(mine.place.node, &mine.place.at)

@@ -10,7 +10,6 @@
 mod charts;
 mod html;
 pub mod input;
-mod map;
 mod sections;
 mod summary;
 pub mod words;

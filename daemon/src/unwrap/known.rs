@@ -1,7 +1,7 @@
 //! Recognises a known telemetry protocol and runs its own recipe, which goes before every guess.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use crate::wire;
 
@@ -16,13 +16,13 @@ use super::{
 };
 
 /// The protocol of a message, its payload decoded into the tree where it can be read.
-pub(super) fn recognise(
+pub(super) fn recognise<'m>(
     peeler: &mut Peeler<'_>,
-    message: &wire::Message,
-    parts: &Parts,
-    protocols: &Protocols,
+    message: &'m wire::Message,
+    parts: &'m Parts,
+    protocols: &'m Protocols,
 ) -> Option<Telemetry> {
-    let request = Request { message, parts };
+    let request = Request { message, parts, tried: RefCell::default(), hashes: RefCell::default() };
     let proven: Vec<&Row> =
         protocols.rows.iter().filter(|row| row.crc.iter().any(|crc| request.proves(peeler, crc))).collect();
     for row in &proven {
@@ -52,9 +52,16 @@ pub(super) fn recognise(
 struct Request<'m> {
     message: &'m wire::Message,
     parts: &'m Parts,
+    /// What recipes gave that need no key and whose row did not take it: rows of one family differ in what they do with it.
+    tried: RefCell<Vec<Tried<'m>>>,
+    /// Java's hash of the text of a node.
+    hashes: RefCell<Vec<(usize, i32)>>,
 }
 
-impl Request<'_> {
+/// The node a recipe began at, its steps, and what came of them.
+type Tried<'m> = (usize, &'m [Step], Option<Vec<Layer>>);
+
+impl<'m> Request<'m> {
     /// Method, path and fields as the row has them; the host is the caller's.
     fn fits(&self, row: &Row) -> bool {
         let message = self.message;
@@ -108,28 +115,58 @@ impl Request<'_> {
             return false;
         };
         // The hash of an empty text is 0 and proves nothing.
-        self.text(peeler, &crc.of).is_some_and(|text| !text.is_empty() && text::java_hash(text) == said)
+        self.node(&crc.of).is_some_and(|node| self.hash(peeler, node) == Some(said))
+    }
+
+    fn hash(&self, peeler: &Peeler<'_>, node: usize) -> Option<i32> {
+        let mut hashes = self.hashes.borrow_mut();
+        if let Some((_, hash)) = hashes.iter().find(|(known, _)| *known == node) {
+            return Some(*hash);
+        }
+        let text = std::str::from_utf8(peeler.bytes(node)).ok().filter(|text| !text.is_empty())?;
+        let hash = text::java_hash(text);
+        hashes.push((node, hash));
+        Some(hash)
     }
 
     /// Runs the row's recipes; the first that gives a value wins.
-    fn decode(&self, peeler: &mut Peeler<'_>, row: &Row) -> Option<(usize, Vec<Layer>)> {
+    fn decode(&self, peeler: &mut Peeler<'_>, row: &'m Row) -> Option<(usize, Vec<Layer>)> {
         if row.readable_if.as_ref().is_some_and(|when| !self.holds(peeler, when)) {
             return None;
         }
         row.recipes.iter().find_map(|recipe| {
             let (first, rest) = recipe.split_first()?;
             let start = self.node(first)?;
-            let data = peeler.take_bytes(start);
-            let layers = self.run(peeler, row, &data, rest);
-            peeler.put_bytes(start, data);
-            let layers = layers?;
-            let envelope = match (&row.sealed, layers.last().map(|layer| &layer.content)) {
+            let layers = match self.earlier(start, rest) {
+                Some(outcome) => outcome,
+                None => {
+                    let data = peeler.take_bytes(start);
+                    let layers = self.run(peeler, row, &data, rest);
+                    peeler.put_bytes(start, data);
+                    layers
+                }
+            };
+            let envelope = match (
+                &row.sealed,
+                layers.as_ref().and_then(|layers| layers.last()).map(|layer| &layer.content),
+            ) {
                 (None, _) => true,
                 (Some(sealed), Some(Content::Value(value))) => has_keys(value, &sealed.keys),
                 (Some(_), _) => false,
             };
-            envelope.then_some((start, layers))
+            if !envelope && !rest.iter().any(Step::needs_key) {
+                self.tried.borrow_mut().push((start, rest, layers));
+                return None;
+            }
+            layers.filter(|_| envelope).map(|layers| (start, layers))
         })
+    }
+
+    /// What the same steps gave another row that did not take it.
+    fn earlier(&self, start: usize, steps: &[Step]) -> Option<Option<Vec<Layer>>> {
+        let mut tried = self.tried.borrow_mut();
+        let index = tried.iter().position(|(node, known, _)| *node == start && *known == steps)?;
+        Some(tried.swap_remove(index).2)
     }
 
     fn run(&self, peeler: &mut Peeler<'_>, row: &Row, start: &[u8], steps: &[Step]) -> Option<Vec<Layer>> {

@@ -15,6 +15,7 @@ mod peel;
 mod protobuf;
 mod protocols;
 mod route;
+mod seen;
 mod text;
 mod unannounced;
 mod unseal;
@@ -29,6 +30,7 @@ pub use limits::Limits;
 pub use path::Path;
 pub use peel::{peel, peel_with};
 pub use protocols::{Error, Protocols};
+pub(crate) use seen::{Seen, mixed};
 
 /// A message peeled open. Node 0 is the message itself; a child comes after its parent.
 #[derive(Debug, Clone, Default)]

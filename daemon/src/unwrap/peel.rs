@@ -11,6 +11,7 @@ use super::{
     opaque,
     path::Path,
     protocols::Protocols,
+    seen::Seen,
     text,
 };
 
@@ -393,15 +394,17 @@ impl<'o> Peeler<'o> {
                     self.add(index, String::new(), layer.step.to_owned(), layer);
                 }
             }
-            Content::Value(value) => self.leaves(index, value, &mut Path::default()),
+            Content::Value(value) => {
+                self.leaves(index, value, &mut Path::default(), &mut Seen::default());
+            }
         }
         if let Some(node) = self.tree.nodes.get_mut(index) {
             node.content = content;
         }
     }
 
-    /// Looks into the texts and bytes of a value.
-    fn leaves<'v>(&mut self, index: usize, value: &'v Value, path: &mut Path<'v>) {
+    /// Looks into the texts and bytes of a value. Texts that were `seen` hold nothing.
+    fn leaves<'v>(&mut self, index: usize, value: &'v Value, path: &mut Path<'v>, seen: &mut Seen<'v>) {
         let layer = match value {
             Value::Text(text)
                 if self.opener.is_some() && self.unseal(index, &path.to_string(), text.as_bytes()) =>
@@ -411,12 +414,19 @@ impl<'o> Peeler<'o> {
             Value::Bytes(data) if self.opener.is_some() && self.unseal(index, &path.to_string(), data) => {
                 None
             }
-            Value::Text(text) => guess::text(text, &mut self.budget),
+            Value::Text(text) if seen.has(text) => None,
+            Value::Text(text) => {
+                let layer = guess::text(text, &mut self.budget);
+                if layer.is_none() {
+                    seen.note(text);
+                }
+                layer
+            }
             Value::Bytes(data) => guess::bytes(data, &mut self.budget),
             Value::List(members) => {
                 for (number, member) in members.iter().enumerate() {
                     path.push_index(number);
-                    self.leaves(index, member, path);
+                    self.leaves(index, member, path, seen);
                     path.pop();
                 }
                 None
@@ -424,7 +434,7 @@ impl<'o> Peeler<'o> {
             Value::Map(members) => {
                 for (key, member) in members {
                     path.push_key(key);
-                    self.leaves(index, member, path);
+                    self.leaves(index, member, path, seen);
                     path.pop();
                 }
                 None

@@ -52,6 +52,13 @@ pub(super) enum Step {
     Before(u8),
 }
 
+impl Step {
+    /// Whether what the step gives depends on a key, and with it on the row.
+    pub(super) fn needs_key(&self) -> bool {
+        matches!(self, Step::AesEcb(_) | Step::AesCbc(..))
+    }
+}
+
 /// Where a key comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Key {
