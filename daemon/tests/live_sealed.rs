@@ -9,9 +9,9 @@ mod live;
 
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
-use live::{Client, Library, compile, machine::or_skip, ways};
+use live::{Client, Library, compile, ways};
 use telltale::{
-    kernel::{AttachPath, CipherWatch, Options, Session},
+    kernel::{AttachPath, CipherWatch, KernelError, Options, Session},
     record::{Body, Cipher, CipherPiece, Event},
 };
 
@@ -29,8 +29,16 @@ fn sessions() -> Vec<(AttachPath, Session)> {
         if !matches!(library, Library::BoringSsl(_)) {
             continue;
         }
-        let started = Session::bare(&Options { attach: Some(way), ..Options::default() });
-        sessions.extend(or_skip(way, started).map(|session| (way, session)));
+        match Session::bare(&Options { attach: Some(way), ..Options::default() }) {
+            Ok(session) => sessions.push((way, session)),
+            Err(
+                error @ (KernelError::NotRoot
+                | KernelError::NoProgram
+                | KernelError::NoPmu
+                | KernelError::NoTracefs),
+            ) => println!("skipped: {error}"),
+            Err(error) => panic!("{way:?}: {error}"),
+        }
     }
     sessions
 }

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
 pub(crate) mod daemon;
-pub(crate) mod machine;
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use machine::or_skip;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use telltale::{
-    kernel::{AttachPath, Options, Session},
+    kernel::{AttachPath, KernelError, Options, Session},
     record::Event,
 };
 
@@ -120,7 +118,19 @@ pub(crate) fn ways() -> Vec<(AttachPath, Library)> {
 pub(crate) fn session(way: AttachPath, library: &Library) -> Option<Session> {
     let options =
         Options { attach: Some(way), libraries: vec![library.path().to_owned()], ..Options::default() };
-    or_skip((way, library), Session::start(&options))
+    match Session::start(&options) {
+        Ok(session) => Some(session),
+        Err(
+            error @ (KernelError::NotRoot
+            | KernelError::NoProgram
+            | KernelError::NoPmu
+            | KernelError::NoTracefs),
+        ) => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{way:?} {library:?}: {error}"),
+    }
 }
 
 /// Byte `at` of what connection `number` sends: `byte_at` of the client.

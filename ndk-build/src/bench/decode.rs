@@ -34,8 +34,14 @@ const ORDINARY: [(&str, &str); 4] = [
 ];
 /// What is measured of each.
 const WHOLE: &str = "decode_and_detect";
-const ALONE: [(&str, &str); 3] =
-    [("inflate_alone", "inflate"), ("base64_alone", "base64"), ("json_alone", "JSON")];
+const ALONE: [(&str, &str); 4] = [
+    ("inflate_alone", "inflate"),
+    ("base64_alone", "base64"),
+    ("json_alone", "JSON"),
+    ("skip_alone", "skipping over JSON"),
+];
+/// Of these: what nothing that reads the body can be faster than, one after the other.
+const BOUND: [usize; 2] = [0, 3];
 /// The least share of inflate's throughput, per cent.
 const LEAST: f64 = 50.0;
 
@@ -85,12 +91,15 @@ fn throughput(bed: &Bed<'_>) -> Result<Vec<Row>> {
             .enumerate()
             .map(|(function, (_, name))| format!("{name} {}", number(median(group, function))))
             .collect();
+        let [inflate, skip] = BOUND.map(|function| median(group, function));
+        let bound = 100.0 / (1.0 + inflate / skip);
         Row::new(format!("{what}: throughput beside inflate alone"), "%", Spread::of(&shares))
             .budget(Budget::AtLeast(LEAST))
             .note(format!(
-                "{} MB/s of inflated bytes; alone: {} MB/s",
+                "{} MB/s of inflated bytes; alone: {} MB/s; inflating and skipping over the JSON alone would be {}%",
                 number(median(group, whole)),
-                alone.join(", ")
+                alone.join(", "),
+                number(bound)
             ))
     });
     let ordinary = ORDINARY.iter().enumerate().map(|(place, (_, what))| {
