@@ -19,8 +19,8 @@ use serde_json::Value;
 use super::PHONE_STORE;
 use crate::{
     control::{ABSTRACT, Address, Request},
-    coverage::Reason,
-    report::words::size,
+    coverage::{Reason, size},
+    kernel::MemoryPath,
 };
 
 /// Options of `telltale status`.
@@ -156,6 +156,16 @@ fn text(status: &Value) -> String {
         rings.len(),
         number(status, "connections"),
     );
+    let failed = number(status, "failed_messages");
+    if failed > 0 {
+        let messages = if failed == 1 { "message" } else { "messages" };
+        let _ =
+            writeln!(out, "{failed} {messages} could not be taken apart: a decoder failed, please report it");
+    }
+    let path = status.get("memory").and_then(Value::as_str).and_then(MemoryPath::from_name);
+    if let Some(costs) = path.and_then(MemoryPath::costs) {
+        let _ = writeln!(out, "{costs}");
+    }
     let coverage = status.get("coverage").unwrap_or(&Value::Null);
     let total = coverage.get("total").unwrap_or(&Value::Null);
     if number(total, "bytes") == 0 {
@@ -251,6 +261,7 @@ mod tests {
             "libraries": [{ "path": "/lib/libssl.so", "since": "2026-11-21T10:00:01Z" }], "unreadable": ["/lib32/libssl.so"],
             "rings": [{ "cpu": 0, "bytes": 1000, "fullest": 420 }],
             "records": 12, "lost": { "records": 3, "last": "2026-11-21T10:05:00Z" }, "connections": 2,
+            "failed_messages": 2, "memory": "ftrace",
             "coverage": { "total": parts, "apps": [app] },
         });
         let said = text(&status);
@@ -259,6 +270,8 @@ mod tests {
             "1 TLS library hooked:\n  /lib/libssl.so since",
             "not hooked, 32-bit: /lib32/libssl.so",
             "12 records read, 3 lost, last 2026-11-21T10:05:00Z; the fullest of 1 rings was 42 % full",
+            "\n2 messages could not be taken apart",
+            "\nthis kernel does not let programs read",
             "sent since then: 3.0 kB, 50 % not readable: 990 B QUIC, 10 B novel\n",
             "org.example: 3.0 kB",
             "  0.example: 10 B, all of it readable\n",

@@ -21,7 +21,8 @@ use super::{
 use crate::{
     alert::sink::is_reader_gone,
     control::{Address, Request},
-    report::{input::Input, words::size},
+    coverage::size,
+    report::input::Input,
 };
 
 /// Between two screens.

@@ -11,7 +11,7 @@
 //! | `status` | one object: what is hooked, since when, what was lost, what is read and what is not |
 //! | `watch` | an object for every alert from now on, unmasked, until either side closes |
 //!
-//! A further request is a row here, a variant of [`Request`] and an arm in `run/control.rs`.
+//! A further request is a row here, a variant of [`Request`] and an arm in the loop of `run/mod.rs`.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};

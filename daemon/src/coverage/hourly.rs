@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Parts, View};
-use crate::report::words::size;
+use super::{Parts, View, size};
 
 /// Between two lines.
 const HOUR_MS: u64 = 3_600_000;

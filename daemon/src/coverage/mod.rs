@@ -11,6 +11,7 @@ mod kept;
 mod ledger;
 mod outlook;
 mod parts;
+mod size;
 
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub(crate) use hourly::percent;
 pub use ledger::{Ledger, Limits, Owner, View, ViewedApp};
 pub use outlook::{Outlook, Reach};
 pub use parts::{Parts, Reason};
+pub use size::size;

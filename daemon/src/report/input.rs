@@ -243,7 +243,9 @@ impl Input {
                     why: parts
                         .reasons()
                         .iter()
-                        .map(|(reason, bytes)| format!("{} ({})", reason.words(), super::words::size(*bytes)))
+                        .map(|(reason, bytes)| {
+                            format!("{} ({})", reason.words(), crate::coverage::size(*bytes))
+                        })
                         .collect(),
                     to: to.filter_map(|one| plain(one.get("destination")?)).collect(),
                 }

@@ -7,6 +7,7 @@ use super::html::Html;
 use super::input::{Coverage, Input};
 use super::summary::{Country, Identifier, Pair, Summary, Tally};
 use super::{Sources, words};
+use crate::coverage;
 
 /// Rows of the big table, days, identifiers: enough for a reader; the list of findings has the rest.
 const PAIRS: usize = 60;
@@ -334,9 +335,9 @@ fn coverage(html: &mut Html, input: &Input) {
     let sum = |bytes: fn(&Coverage) -> u64| rows.iter().map(bytes).fold(0, u64::saturating_add);
     let (read, unread) = (sum(|row| row.read), sum(|row| row.unread));
     html.raw("<p class=\"busy\">Of ")
-        .text(&words::size(read.saturating_add(unread)))
+        .text(&coverage::size(read.saturating_add(unread)))
         .raw(" sent, ")
-        .text(&words::size(unread))
+        .text(&coverage::size(unread))
         .raw(" could not be read");
     if let [since, time] = &input.coverage_span
         && !since.is_empty()
@@ -350,7 +351,12 @@ fn coverage(html: &mut Html, input: &Input) {
         let part = u128::from(row.read).saturating_mul(100).checked_div(u128::from(all)).unwrap_or(0);
         html.raw("<tr><th scope=\"row\"><bdi>").text(&row.app).raw("</bdi></th><td>");
         html.raw("<svg class=\"bar\" viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect height=\"8\" width=\"");
-        html.show(part).raw("\"/></svg>").show(part).raw(" % of ").text(&words::size(all)).raw("</td><td>");
+        html.show(part)
+            .raw("\"/></svg>")
+            .show(part)
+            .raw(" % of ")
+            .text(&coverage::size(all))
+            .raw("</td><td>");
         html.text(&row.why.join("; "));
         if !row.to.is_empty() {
             html.raw("<p class=\"small\">To <bdi>")

@@ -109,15 +109,6 @@ pub fn country(code: &str) -> &str {
     COUNTRIES.get(code).map_or(code, String::as_str)
 }
 
-/// A number of bytes a person can read: decimal units, one digit.
-pub fn size(bytes: u64) -> String {
-    let steps = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match steps.iter().find(|(step, _)| bytes >= *step) {
-        Some((step, unit)) => format!("{:.1} {unit}", bytes as f64 / *step as f64),
-        None => format!("{bytes} B"),
-    }
-}
-
 /// `1 app`, `2 apps`, `12,345 apps`.
 pub fn count(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
@@ -160,12 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn countries_sizes_and_counts_read_well() {
+    fn countries_and_counts_read_well() {
         assert_eq!((country("SG"), country("XX")), ("Singapore", "XX"));
-        assert_eq!(
-            (size(999), size(1_500), size(2_000_000)),
-            ("999 B".into(), "1.5 kB".into(), "2.0 MB".into())
-        );
         assert_eq!(
             (count(1, "app", "apps"), count(12_345, "app", "apps")),
             ("1 app".into(), "12,345 apps".into())

@@ -108,6 +108,11 @@ impl Flows {
         Outlook::of(self.apps.table.packages(), &self.coverage.view(), runs)
     }
 
+    /// What went through since the start.
+    pub(super) fn counts(&self) -> Counts {
+        self.pipeline.counts()
+    }
+
     /// What was said already.
     pub(super) fn ledger(&mut self) -> &mut Ledger {
         self.pipeline.ledger()

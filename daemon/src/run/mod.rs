@@ -564,6 +564,7 @@ fn watch(
                             order: order.counts(),
                             connections: order.len(),
                             view: flows.coverage.view(),
+                            failed: flows.counts().failed,
                         }
                         .line(),
                     ),

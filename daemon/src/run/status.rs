@@ -22,6 +22,8 @@ pub(super) struct Status<'a> {
     /// Connections followed.
     pub(super) connections: usize,
     pub(super) view: View,
+    /// Messages that a decoder failed on.
+    pub(super) failed: u64,
 }
 
 impl Status<'_> {
@@ -67,6 +69,7 @@ impl Status<'_> {
             "pid": std::process::id(),
             "since": time(self.began),
             "attach": session.attach_path().name(),
+            "memory": session.memory_path().name(),
             "sends": if session.watches_sends() { "raw" } else { "off" },
             "libraries": libraries,
             "unreadable": unreadable,
@@ -75,6 +78,7 @@ impl Status<'_> {
             "attempts": self.attempts,
             "lost": lost,
             "connections": self.connections,
+            "failed_messages": self.failed,
             "coverage": { "total": self.view.total.to_json(), "apps": apps },
         })
         .to_string()
