@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -233,6 +233,38 @@ fn sent_not_readable_and_not_seen() {
     assert!(!phone.store().join("try.json").exists());
 }
 
+/// What every secret here begins with.
+const SECRET: &str = "s3cr3tOfAna";
+
+/// A request with something to be found, and with secrets in every place that has them.
+fn with_secrets(phrase: &str) -> String {
+    let body = format!(
+        "{{\"q\":\"{phrase}\",\"password\":\"{SECRET}1\",\"access_token\":\"{SECRET}2\",\"back\":\"https://ana:{SECRET}3@a.example/?code={SECRET}4\"}}"
+    );
+    format!(
+        "POST /collect?token={SECRET}5 HTTP/1.1\r\nHost: secret.watched.example\r\nCookie: sid={SECRET}6\r\nAuthorization: Bearer {SECRET}7\r\n\
+         X-Api-Key: {SECRET}8\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The contents of everything in a folder, which nobody but its owner may enter or read.
+fn private_files(folder: &Path) -> Vec<String> {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(folder) & 0o77, 0, "{}", folder.display());
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts.extend(private_files(&path));
+        } else if path.is_file() {
+            assert_eq!(mode(&path) & 0o77, 0, "{}", path.display());
+            texts.push(String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned());
+        }
+    }
+    texts
+}
+
 #[test]
 fn killed_it_leaves_no_watch_behind() {
     let Some(library) = library() else { return };
@@ -267,7 +299,11 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let mut said = BufReader::new(daemon.stderr.take().unwrap());
     let mut daemon = Program(daemon);
     said.read_line(&mut String::new()).unwrap();
-    thread::spawn(move || said.read_to_string(&mut String::new()));
+    let lines = Arc::new(Mutex::new(String::new()));
+    let keep = Arc::clone(&lines);
+    thread::spawn(move || {
+        said.lines().map_while(Result::ok).for_each(|line| keep.lock().unwrap().push_str(&(line + "\n")));
+    });
 
     let trial = Try::start(&phone, &library);
     let phrase = trial.texts["search phrase"].replace(' ', "+");
@@ -302,6 +338,26 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     };
     assert!(until(Duration::from_secs(60), told), "the watcher sees nothing");
 
+    // Secrets beside something that is found: where anybody could see them, they are not.
+    phone.send(&collector, phone.browser, "secret.watched.example", &with_secrets(&phrase));
+    let status = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_telltale"));
+        let output = command.arg("status").args(options).arg("--store").arg(phone.store()).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let mut public = Vec::new();
+    let arrived = || {
+        public.push(status(&["--json"]));
+        public.iter().any(|status| status.contains("secret.watched.example"))
+    };
+    assert!(until(Duration::from_secs(30), arrived), "the request with the secrets did not come");
+    public.push(status(&[]));
+    for name in ["cmdline", "comm", "environ"] {
+        let text = fs::read(format!("/proc/{}/{name}", daemon.0.id())).unwrap();
+        public.push(String::from_utf8_lossy(&text).into_owned());
+    }
+
     kill(Pid::from_raw(daemon.0.id() as i32), Signal::SIGTERM).unwrap();
     let ended = || daemon.0.try_wait().unwrap().is_some();
     assert!(until(Duration::from_secs(30), ended), "it does not end");
@@ -314,6 +370,16 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     };
     let page = telltale(&["report", "--evidence"]);
     assert!(page.contains("Your experiments") && page.contains("reports.example"));
+    assert!(page.contains("secret.watched.example"), "what came with the secrets was not kept");
+    // What was read of whom, and with which library.
+    let kept = telltale(&["export", "--jsonl", "--evidence"]);
+    let records = kept.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let hooked = records.into_iter().find(|record| record["type"] == "library").unwrap();
+    assert!(hooked["build_id"].as_str().unwrap().len() >= 16, "{hooked}");
+    public.extend([page, kept, lines.lock().unwrap().clone()]);
+    public.extend(private_files(&phone.store()));
+    let told = public.iter().find(|text| text.contains(SECRET));
+    assert!(told.is_none(), "{told:?}");
     telltale(&["verify"]);
 
     // And all of it can be handed on as proof.

@@ -102,6 +102,8 @@ struct Stage {
     sysroot: PathBuf,
     /// The imagined phone's identifiers.
     truth: PathBuf,
+    /// Where the daemon keeps its evidence: left to be looked at, `telltale report --evidence target/demo/store/evidence`.
+    store: PathBuf,
     actors: Vec<Actor>,
 }
 
@@ -130,7 +132,10 @@ impl Stage {
             })
             .collect();
         write(&sysroot.join("data/system/packages.list"), list)?;
-        Ok(Self { sysroot, truth: samples.join("device_truth.json"), actors })
+        let store = dir.join("store");
+        // What the last demo left; where that is nothing, nothing is to be removed.
+        let _ = std::fs::remove_dir_all(&store);
+        Ok(Self { sysroot, truth: samples.join("device_truth.json"), store, actors })
     }
 
     fn actor_of(&self, uid: u64) -> Option<&Actor> {
@@ -240,7 +245,9 @@ impl Watch {
             .args(["run", "--json", "--loopback", "--sysroot"])
             .arg(&stage.sysroot)
             .arg("--truth")
-            .arg(&stage.truth);
+            .arg(&stage.truth)
+            .arg("--store")
+            .arg(&stage.store);
         let command = run.shown().to_owned();
         say::note(&command);
         let mut child = run.spawn(|command| {

@@ -11,6 +11,8 @@
 //! - `finding`: the fields of `--json`, `label` (the app's name for people), `layer` (where in `layers`), `range` (offset and end of the value in the nearest layer of
 //!   bytes above it) and, without a kept request, `around`: at most 64 bytes beside the value.
 //!
+//! The watch itself adds `library` (`path`, `build_id`, `functions` of a TLS library, once it is hooked), and `try`.
+//!
 //! Building records is pure; [`Evidence`] hands them to the store.
 
 pub mod case;

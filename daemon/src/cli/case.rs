@@ -21,6 +21,11 @@ use crate::{
     store,
 };
 
+/// What is to be known of the owner's switches: there is no source to look the vendor's names up in.
+const SWITCHES: &str = "Settings of the phone's first user whose names speak of reports, diagnostics, privacy, consent or advertising, with \
+    the values they had when this case was made. What each of them does no public source says: the vendor's own names are all that is known. \
+    None here means that none was set, or that the files could not be read.";
+
 /// Everything known of this phone and this Telltale, in named parts. What cannot be read says why in its place.
 pub(super) fn parts(note: &str, evidence: &Path, packages: &BTreeSet<String>) -> Map<String, Value> {
     let read = |path: &str| fs::read(path);
@@ -58,7 +63,7 @@ pub(super) fn parts(note: &str, evidence: &Path, packages: &BTreeSet<String>) ->
         serde_json::from_str(&doctor::json(&kernel::doctor::examine(store::own_tls(folder).0, None)));
     put("doctor", doctor.unwrap_or_else(|error| error.to_string().into()));
     put("coverage", store::coverage(evidence).map_or_else(|| "none was kept".into(), Value::Object));
-    put("switches", json!(phone::switches(&read)));
+    put("switches", json!({"set": phone::switches(&read), "note": SWITCHES}));
     put("apps", apps(packages, &read));
     parts
 }

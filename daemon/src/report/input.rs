@@ -219,7 +219,7 @@ impl Input {
                 }
             }
             // The store's own book-keeping: no finding, nothing odd.
-            "message" | "forgotten" | "start" => {}
+            "message" | "forgotten" | "start" | "library" => {}
             _ => self.odd_lines = self.odd_lines.saturating_add(1),
         }
     }
@@ -318,6 +318,7 @@ mod tests {
             r#"{"type":"coverage","apps":[{"app":"a","uid":1,"read":5,"unread":{"quic":7},"destinations":[{"destination":"h","unread":{"quic":7}},{"destination":"i","read":5}]},{"app":"idle","uid":2}]}"#,
             r#"{"type":"try","place":"private tab","what":"address","verdict":"sent","app":"b","host":"h"}"#,
             r#"{"type":"start","prev":"00"}"#,
+            r#"{"type":"library","path":"/system/lib64/libssl.so"}"#,
             "not json",
             "[1]",
             r#"{"type":"other"}"#,

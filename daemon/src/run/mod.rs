@@ -9,6 +9,7 @@ mod coverage;
 mod files;
 mod flows;
 mod heartbeat;
+mod hooked;
 mod host_log;
 mod knowledge;
 mod losses;
@@ -59,6 +60,7 @@ use control::{Answer, Control};
 use files::Files;
 use flows::Flows;
 use heartbeat::Heartbeat;
+use hooked::Hooked;
 use knowledge::Knowledge;
 use losses::Losses;
 use settings::{ConfigFile, Look, Mutes};
@@ -481,6 +483,7 @@ fn watch(
     let mut pace = Pace::Awake(0);
     let mut flooded = false;
     let (mut looked, mut synced) = (Instant::now(), Instant::now());
+    let mut hooked = Hooked::default();
     let mut ready = [EpollEvent::empty(); 16];
     loop {
         let timeout = match pace {
@@ -597,6 +600,12 @@ fn watch(
             }
             Pace::Settling | Pace::Asleep => Pace::Asleep,
         };
+
+        if let Some(evidence) = evidence
+            && (pace != Pace::Asleep || mapped)
+        {
+            hooked.keep(session, evidence);
+        }
 
         if let Some(evidence) = evidence
             && evidence.is_pending()
