@@ -179,7 +179,7 @@ fn send(pipeline: &mut Pipeline, requests: &[Request], morning: u64) -> Told {
 #[test]
 fn a_day_tells_each_leak_once_and_the_next_is_quiet() {
     let truth = Truth::from_json(include_str!("samples/device_truth.json")).unwrap();
-    let mut settings = Settings::new(Detector::new(&truth, Data::built_in().unwrap()).unwrap());
+    let mut settings = Settings::new(Detector::new(&truth, Data::built_in().unwrap()));
     settings.memory = Some(persist::Store::new());
     let mut rows = BTreeMap::new();
     for sent in ordinary(&mut Random(1)) {

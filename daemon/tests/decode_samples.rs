@@ -187,7 +187,7 @@ struct Decoder(Pipeline);
 impl Decoder {
     fn new() -> Decoder {
         let truth = Truth::from_json(&fs::read_to_string(common::truth_file()).unwrap()).unwrap();
-        let mut settings = Settings::new(Detector::new(&truth, Data::built_in().unwrap()).unwrap());
+        let mut settings = Settings::new(Detector::new(&truth, Data::built_in().unwrap()));
         settings.alerts = Policy { merge: false, ..Policy::default() };
         Decoder(Pipeline::new(settings))
     }
@@ -338,4 +338,30 @@ fn with_a_store_tokens_are_remembered_from_one_run_to_the_next() {
     let third = run();
     assert!(!third.contains("unchanged for"), "{third}");
     assert!(run().contains("unchanged for 0 days, 2 starts"));
+}
+
+/// `--more` names a folder as `more/` beside the configuration is one.
+#[test]
+fn additions_of_the_owner_count_in_decode() {
+    let more = tempfile::tempdir().unwrap();
+    let row = "[[row]]\nprotocol = \"sensors\"\nevent = \"nap\"\nat = \"properties.pillow\"\nkind = \"item_view\"\nseverity = \"high\"\nshows = \"pillow\"\nsource = \"this test\"\n";
+    fs::write(more.path().join("dictionary.toml"), row).unwrap();
+    fs::write(more.path().join("protocols.toml"), "[[protocol]]\nid = 7\n").unwrap();
+    let event = r#"[{"event":"nap","properties":{"pillow":"a soft one"}}]"#;
+    let body =
+        format!("data_list={}", base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE, event));
+    let request = format!(
+        "POST /sa?project=x HTTP/1.1\r\nHost: t.example.com\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let plain = telltale(&["decode", "--json", "-"], request.as_bytes());
+    assert!(findings(&plain).iter().all(|finding| finding["value"] != "a soft one"));
+    let folder = more.path().to_str().unwrap();
+    let output = telltale(&["decode", "--json", "--more", folder, "-"], request.as_bytes());
+    assert!(findings(&output).iter().any(|f| f["kind"] == "item_view" && f["value"] == "a soft one"));
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        notes.contains("dictionary.toml is used") && notes.contains("protocols.toml is not used"),
+        "{notes}"
+    );
 }

@@ -32,7 +32,7 @@ fn examine(detector: &Detector, protocols: &Protocols, sent: &Sent) -> Vec<Findi
 #[test]
 fn ordinary_traffic_stays_quiet() {
     let truth = Truth::from_json(include_str!("samples/device_truth.json")).unwrap();
-    let detector = Detector::new(&truth, Data::built_in().unwrap()).unwrap();
+    let detector = Detector::new(&truth, Data::built_in().unwrap());
     let protocols = Protocols::builtin();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut loud = Vec::new();

@@ -59,7 +59,7 @@ fn examine(detector: &Detector, protocols: &Protocols, sample: &Value) -> Vec<Fi
 fn every_sample_says_what_it_must_and_nothing_louder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
     let truth = Truth::from_json(&fs::read_to_string(folder.join("device_truth.json")).unwrap()).unwrap();
-    let detector = Detector::new(&truth, Data::built_in().unwrap()).unwrap();
+    let detector = Detector::new(&truth, Data::built_in().unwrap());
     let protocols = Protocols::builtin();
     let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
@@ -135,7 +135,7 @@ fn every_sample_says_what_it_must_and_nothing_louder() {
 fn cut_and_damaged_samples_invent_nothing() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
     let truth = Truth::from_json(&fs::read_to_string(folder.join("device_truth.json")).unwrap()).unwrap();
-    let detector = Detector::new(&truth, Data::built_in().unwrap()).unwrap();
+    let detector = Detector::new(&truth, Data::built_in().unwrap());
     let protocols = Protocols::builtin();
     let mut tried = 0;
     for name in ["01_visited_url", "10_launcher_folder_swipe", "14_mistat_v4_ecb", "19_onetrack_open"] {

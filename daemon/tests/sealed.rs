@@ -52,7 +52,7 @@ fn encrypted(tgid: u32, text: &[u8], output: &[u8]) -> [Event; 2] {
 }
 
 fn pipeline(kept: &Kept) -> Pipeline {
-    let mut settings = Settings::new(Detector::new(&Truth::default(), Data::built_in().unwrap()).unwrap());
+    let mut settings = Settings::new(Detector::new(&Truth::default(), Data::built_in().unwrap()));
     settings.sealed = Sealed::new(Policy::built_in());
     settings.observer = Some(Box::new(kept.clone()));
     Pipeline::new(settings)

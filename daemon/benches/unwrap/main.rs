@@ -101,7 +101,7 @@ fn post(host: &str, target: &str, content_type: &str, body: Vec<u8>) -> Message 
 /// A detector that knows every identifier of the samples' phone, as on a real one.
 fn detector() -> Option<Detector> {
     let truth = Truth::from_json(include_str!("../../tests/samples/device_truth.json")).ok()?;
-    Detector::new(&truth, Data::built_in().ok()?).ok()
+    Some(Detector::new(&truth, Data::built_in().ok()?))
 }
 
 /// A body as it travels, and what comes out of it.

@@ -14,8 +14,9 @@ use crate::{
         sink::{Json, Lines, Sink, is_reader_gone},
     },
     app::{AppTable, NO_UID},
-    leak::{self, Crypt, Data, Detector, Severity, Truth},
+    leak::{self, Crypt, Detector, Severity, Truth},
     pipeline::{Flow, Observer, Pipeline, Settings},
+    run::knowledge::Knowledge,
     store,
     stream::Chunk,
     unwrap::Tree,
@@ -73,7 +74,17 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
         Some(folder) => store::key(folder)?,
         None => [0; 16],
     };
-    let mut settings = Settings::new(Detector::new(&truth, Data::built_in()?)?);
+    let mut known = Knowledge::new(options.more.as_deref())?;
+    let mut apps = AppTable::new();
+    if let Some(why) = known.packages.as_deref().and_then(|text| apps.add_known(text).err()) {
+        known.notes.push(format!("packages.toml is not used: {why}"));
+    }
+    for note in &known.notes {
+        writeln!(notes, "telltale: {note}").map_err(Error::Write)?;
+    }
+    let mut settings = Settings::new(Detector::new(&truth, known.data));
+    settings.protocols = known.protocols;
+    settings.domains = known.domains;
     settings.alerts =
         Policy { merge: false, least: Severity::Debug, lines_per_hour: 0, key, ..Policy::default() };
     if let Some(folder) = &options.store {
@@ -117,12 +128,12 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
     };
     if let Some(requests) = saved {
         for request in requests {
-            let id = pipeline.open(flow(options, request.host, request.plain));
+            let id = pipeline.open(flow(options, &apps, request.host, request.plain));
             write(pipeline.push(id, Chunk::Bytes(&request.bytes), now_ms()))?;
             write(pipeline.close(id, now_ms()))?;
         }
     } else {
-        let id = pipeline.open(flow(options, None, false));
+        let id = pipeline.open(flow(options, &apps, None, false));
         while length > 0 {
             write(pipeline.push(id, Chunk::Bytes(piece.get(..length).unwrap_or_default()), now_ms()))?;
             length = read_some(&mut input, &mut piece).map_err(unreadable)?;
@@ -136,10 +147,10 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
 }
 
 /// A connection as the options describe it, or as a saved request's address does.
-fn flow(options: &DecodeOptions, host: Option<String>, plain: bool) -> Flow {
+fn flow(options: &DecodeOptions, apps: &AppTable, host: Option<String>, plain: bool) -> Flow {
     let app = options.app.as_deref().unwrap_or("unknown");
     let crypt = if options.plain || plain { Crypt::None } else { Crypt::Tls };
-    let mut flow = Flow::new(AppTable::new().named(app, NO_UID), crypt);
+    let mut flow = Flow::new(apps.named(app, NO_UID), crypt);
     if let Some(host) = &options.host {
         (flow.host, flow.host_from) = (Some(host.to_ascii_lowercase()), "given".to_owned());
     } else if host.is_some() {

@@ -44,9 +44,11 @@ telltale run [--json] [--config FILE] [--store DIR] [--sysroot DIR] [--truth FIL
     --loopback    count what is sent to this machine itself
     --parent PID  end when this process, which started it, ends in whatever way
 
-telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [--host HOST] [--store DIR] FILE|-
+telltale decode [--json] [--explain] [--plain] [--truth FILE] [--app PACKAGE] [--host HOST] [--store DIR] [--more DIR]
+                FILE|-
     The same on the bytes a client sent on one connection, or on a HAR file's requests: no kernel, no root.
     --plain       the bytes went unencrypted (otherwise: through TLS)
+    --more DIR    additions to the built-in data: files as in more/ beside the configuration
     --explain     how each message was taken apart, layer by layer, and why
 
 telltale try [--store DIR] [--wait SECONDS] [--json] [-- OPTION...]
@@ -211,6 +213,8 @@ pub struct DecodeOptions {
     pub app: Option<String>,
     /// Host they went to.
     pub host: Option<String>,
+    /// Additions to the built-in data.
+    pub more: Option<PathBuf>,
     /// Where this phone's key for ids lies.
     pub store: Option<PathBuf>,
     /// The file; none for stdin.
@@ -354,6 +358,7 @@ fn decode(args: &mut Parser) -> Result<Command, UsageError> {
             Arg::Long("app") => options.app = Some(args.value()?.string()?),
             Arg::Long("host") => options.host = Some(args.value()?.string()?),
             Arg::Long("store") => options.store = Some(args.value()?.into()),
+            Arg::Long("more") => options.more = Some(args.value()?.into()),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Value(name) if file.is_none() => file = Some(name.into()),
             other => return Err(other.unexpected().into()),

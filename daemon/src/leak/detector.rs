@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
 use super::{
-    Context, Crypt, Error, Finding, Kind, Witness,
+    Context, Crypt, Finding, Kind, Witness,
     candidate::{Candidate, Place, Reason},
     data::{At, Data},
     dictionary::Dictionary,
@@ -54,27 +54,20 @@ pub(crate) struct Field<'t> {
 
 impl Detector {
     /// Builds the sieve over everything `truth` knows and compiles the rows of `data`: milliseconds.
-    ///
-    /// # Errors
-    /// None today: nothing that a truth may hold is too much to look for.
-    pub fn new(truth: &Truth, data: Data) -> Result<Detector, Error> {
-        Ok(Detector {
+    pub fn new(truth: &Truth, data: Data) -> Detector {
+        Detector {
             dictionary: Dictionary::new(&data),
             shapes: Shapes::new(&data),
             scanner: Scanner::new(truth, &data),
             fix: truth.position.map(|(lat, lon)| Position { lat, lon }),
             data,
-        })
+        }
     }
 
     /// Looks for other values of this phone from now on; everything else stays as it is.
-    ///
-    /// # Errors
-    /// None today, as for [`Detector::new`].
-    pub fn look_for(&mut self, truth: &Truth) -> Result<(), Error> {
+    pub fn look_for(&mut self, truth: &Truth) {
         self.scanner = Scanner::new(truth, &self.data);
         self.fix = truth.position.map(|(lat, lon)| Position { lat, lon });
-        Ok(())
     }
 
     /// The number of texts looked for, and the sieve's size in bytes.
@@ -626,7 +619,7 @@ impl<'a> Work<'a> {
                 continue;
             };
             let place = Place { node: first.node, at: first.at.clone() };
-            self.located(place, found, fix, format!("{},{}", first.text, second.text), first.name);
+            self.located(place, found, fix, format!("{},{}", first.text, second.text), (first.name, ""));
         }
     }
 
@@ -656,18 +649,26 @@ impl<'a> Work<'a> {
                 render(&steps)
             };
             let sent = format!("{first},{second}");
-            self.located(Place { node, at }, found, fix, sent, first_key);
+            self.located(Place { node, at }, found, fix, sent, (first_key, ""));
         }
     }
 
     fn text_position(&mut self, node: usize, steps: &[Step<'_>], text: &str, fix: Position) {
         if let Some(found) = position::pair_in_text(text, fix) {
-            let key = self.field_name(node).unwrap_or("");
-            self.located(Place { node, at: render(steps) }, found, fix, String::new(), key);
+            let key = last_key(steps).or_else(|| self.field_name(node)).unwrap_or("");
+            self.located(Place { node, at: render(steps) }, found, fix, String::new(), (key, text));
         }
     }
 
-    fn located(&mut self, place: Place, found: Position, fix: Position, sent: String, key: &str) {
+    /// A place near where the phone is, under `key` and in the text `around` it.
+    fn located(
+        &mut self,
+        place: Place,
+        found: Position,
+        fix: Position,
+        sent: String,
+        (key, around): (&str, &str),
+    ) {
         let value = found.to_string();
         self.truths.push(Spotted {
             loose: false,
@@ -682,7 +683,7 @@ impl<'a> Work<'a> {
                 why: Reason::Near(found.distance_km(fix)).into(),
                 sender: None,
                 others: false,
-                own_words: self.own.is_own(key, ""),
+                own_words: self.own.is_own(key, around),
                 position: Some(found),
             },
         });

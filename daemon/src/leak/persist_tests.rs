@@ -16,7 +16,7 @@ struct Phone {
 
 impl Phone {
     fn new() -> Phone {
-        let detector = Detector::new(&Truth::default(), Data::built_in().unwrap()).unwrap();
+        let detector = Detector::new(&Truth::default(), Data::built_in().unwrap());
         Phone { store: Store::new(), detector }
     }
 

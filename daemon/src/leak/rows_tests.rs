@@ -164,7 +164,7 @@ fn every_row_of_the_dictionary_is_found_in_a_message_made_for_it() {
 #[test]
 fn every_shape_is_told_by_its_key_and_not_by_its_key_alone() {
     let data = Data::built_in().unwrap();
-    let detector = super::Detector::new(&super::Truth::default(), data.clone()).unwrap();
+    let detector = super::Detector::new(&super::Truth::default(), data.clone());
     for row in &data.shapes {
         for key in &row.keys {
             let yes = match row.kind {

@@ -85,6 +85,12 @@ impl Shapes {
                     }
                     None => {
                         by_key.insert(key.as_bytes().into(), index);
+                        // The same in camel case: pageUrl, searchTerm, androidId.
+                        if key.contains('_') {
+                            let joined = key.replace('_', "");
+                            known.insert(joined.as_bytes());
+                            by_key.entry(joined.into_bytes().into()).or_insert(index);
+                        }
                     }
                 }
             }
@@ -331,7 +337,7 @@ fn identifier(key: &str, text: &str) -> Option<(Kind, Option<&'static str>)> {
         "iccid" => Kind::Iccid,
         "serial" => Kind::Serial,
         "mac" => Kind::Mac,
-        "android_id" => Kind::AndroidId,
+        "android_id" | "androidid" => Kind::AndroidId,
         _ => Kind::AdId,
     };
     let plain = match kind {

@@ -32,7 +32,7 @@ pub(crate) fn truth() -> Truth {
 
 /// A detector that knows the samples' phone.
 pub(crate) fn detector() -> Detector {
-    Detector::new(&truth(), Data::built_in().unwrap()).unwrap()
+    Detector::new(&truth(), Data::built_in().unwrap())
 }
 
 /// A message under examination, built step by step.

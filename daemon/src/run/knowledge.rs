@@ -1,4 +1,4 @@
-//! What the watch knows before the first byte: this phone's own identifiers, the data that is part of the program, and
+//! What the watch, and decoding a file, know before the first byte: this phone's own identifiers, the data that is part of the program, and
 //! what the owner has added to it in `more/` beside the configuration.
 
 use std::{
@@ -19,19 +19,19 @@ const GETPROP: &str = "/system/bin/getprop";
 const LARGEST: u64 = 16 << 20;
 
 /// Everything that is looked for and known.
-pub(super) struct Knowledge {
-    pub(super) data: Data,
-    pub(super) protocols: Protocols,
-    pub(super) domains: Domains,
+pub(crate) struct Knowledge {
+    pub(crate) data: Data,
+    pub(crate) protocols: Protocols,
+    pub(crate) domains: Domains,
     /// Additional labels and roles of apps, in the format of `data/packages.toml`.
-    pub(super) packages: Option<String>,
+    pub(crate) packages: Option<String>,
     /// What could not be used, each in one sentence.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Knowledge {
     /// The built-in data, and over it the files of the same names in `folder`. One with a mistake is named and left out.
-    pub(super) fn new(folder: Option<&Path>) -> Result<Knowledge, leak::Error> {
+    pub(crate) fn new(folder: Option<&Path>) -> Result<Knowledge, leak::Error> {
         let mut known = Knowledge {
             data: Data::built_in()?,
             protocols: Protocols::builtin(),

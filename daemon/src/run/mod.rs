@@ -11,7 +11,7 @@ mod flows;
 mod heartbeat;
 mod hooked;
 mod host_log;
-mod knowledge;
+pub(crate) mod knowledge;
 mod losses;
 mod outlook;
 mod settings;
@@ -138,7 +138,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         }
         None => [0; 16],
     };
-    let mut settings = Settings::new(Detector::new(&truth, known.data)?);
+    let mut settings = Settings::new(Detector::new(&truth, known.data));
     settings.protocols = known.protocols;
     settings.domains = known.domains;
     let (tokens, damaged) = store.map_or_else(Default::default, store::tokens);

@@ -300,7 +300,7 @@ mod tests {
     fn watched(app: &App, requests: &[(&str, String)]) -> Watch {
         let mut truth = Truth::default();
         truth.canaries = trial().canaries();
-        let detector = Detector::new(&truth, Data::built_in().unwrap()).unwrap();
+        let detector = Detector::new(&truth, Data::built_in().unwrap());
         let mut pipeline = Pipeline::new(Settings::new(detector));
         let mut watch = Watch::new(trial());
         for (host, request) in requests {

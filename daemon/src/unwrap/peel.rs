@@ -495,7 +495,11 @@ fn looks_like_form(data: &[u8], declared: bool) -> bool {
         && name.iter().all(|b| {
             b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$' | b'[' | b']' | b'%' | b'+')
         });
-    named && (declared || data.iter().all(|b| b.is_ascii_graphic()) && memchr::memchr(b'&', data).is_some())
+    // A lone field is told from base64 by what follows the equals sign: padding ends the text.
+    let lone = || data.get(equals + 1).is_some_and(|first| *first != b'=');
+    named
+        && (declared
+            || data.iter().all(|b| b.is_ascii_graphic()) && (memchr::memchr(b'&', data).is_some() || lone()))
 }
 
 fn starts_with_ignoring_case(text: &[u8], prefix: &[u8]) -> bool {

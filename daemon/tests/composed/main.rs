@@ -9,6 +9,7 @@
 
 mod identifiers;
 mod ordinary;
+mod outside;
 mod protocols;
 mod request;
 mod transports;
@@ -67,7 +68,7 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new() -> Bench {
         let truth = Truth::from_json(TRUTH).unwrap();
-        let detector = Detector::new(&truth, Data::built_in().unwrap()).unwrap();
+        let detector = Detector::new(&truth, Data::built_in().unwrap());
         let mut settings = Settings::new(detector);
         settings.alerts.merge = false;
         settings.alerts.lines_per_hour = 0;

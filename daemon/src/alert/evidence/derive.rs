@@ -42,9 +42,7 @@ struct Rebuilt {
 pub fn derive(records: &[Map<String, Value>]) -> Derived {
     let mut derived = Derived::default();
     // Data that is part of the program is right, and an automaton over a few values can be built.
-    let Some(detector) =
-        Data::built_in().ok().and_then(|data| Detector::new(&truth(records, &data), data).ok())
-    else {
+    let Some(detector) = Data::built_in().ok().map(|data| Detector::new(&truth(records, &data), data)) else {
         derived.problems.push((0, "this Telltale cannot build its detector".to_owned()));
         return derived;
     };

@@ -28,7 +28,7 @@ fn truth() -> Truth {
 fn keep(dir: &Path, limits: Limits, requests: &[Vec<u8>]) -> String {
     let mut said = Vec::new();
     let evidence = Evidence::open(dir, limits, Map::new(), 1_795_255_200_123).unwrap();
-    let mut settings = Settings::new(Detector::new(&truth(), Data::built_in().unwrap()).unwrap());
+    let mut settings = Settings::new(Detector::new(&truth(), Data::built_in().unwrap()));
     settings.observer = Some(Box::new(evidence.clone()));
     let mut pipeline = Pipeline::new(settings);
     for request in requests {
