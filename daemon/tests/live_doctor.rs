@@ -3,6 +3,9 @@
 //! Needs root and the embedded eBPF program; else the test says `skipped: REASON`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
+#[path = "live/machine.rs"]
+mod machine;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,21 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use machine::or_skip;
 use serde_json::Value;
-use telltale::kernel::{AttachPath, KernelError, prove};
+use telltale::kernel::{AttachPath, prove};
 
 const TELLTALE: &str = env!("CARGO_BIN_EXE_telltale");
 
 /// Whether this machine can run the tests; if not, says so.
 fn can_run() -> bool {
-    match prove(None) {
-        Ok(_) => true,
-        Err(error @ (KernelError::NotRoot | KernelError::NoProgram | KernelError::NoTracefs)) => {
-            println!("skipped: {error}");
-            false
-        }
-        Err(error) => panic!("{error}"),
-    }
+    or_skip("a proof", prove(None)).is_some()
 }
 
 fn doctor(args: &[&str]) -> Output {
@@ -56,10 +53,8 @@ fn hooks_are_proven_on_ourselves_by_either_way_and_leave_nothing() {
         return;
     }
     for way in [AttachPath::Tracefs, AttachPath::Perf] {
-        match prove(Some(way)) {
-            Ok(proof) => assert!(proof.is_enough() && proof.attach == way, "{proof:?}"),
-            Err(error @ (KernelError::NoPmu | KernelError::NoTracefs)) => println!("skipped: {error}"),
-            Err(error) => panic!("{way:?}: {error}"),
+        if let Some(proof) = or_skip(way, prove(Some(way))) {
+            assert!(proof.is_enough() && proof.attach == way, "{proof:?}");
         }
         assert_eq!(left_by(std::process::id()), 0);
     }

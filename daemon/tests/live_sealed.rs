@@ -9,9 +9,9 @@ mod live;
 
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
-use live::{Client, Library, compile, ways};
+use live::{Client, Library, compile, machine::or_skip, ways};
 use telltale::{
-    kernel::{AttachPath, CipherWatch, KernelError, Options, Session},
+    kernel::{AttachPath, CipherWatch, Options, Session},
     record::{Body, Cipher, CipherPiece, Event},
 };
 
@@ -29,16 +29,8 @@ fn sessions() -> Vec<(AttachPath, Session)> {
         if !matches!(library, Library::BoringSsl(_)) {
             continue;
         }
-        match Session::bare(&Options { attach: Some(way), ..Options::default() }) {
-            Ok(session) => sessions.push((way, session)),
-            Err(
-                error @ (KernelError::NotRoot
-                | KernelError::NoProgram
-                | KernelError::NoPmu
-                | KernelError::NoTracefs),
-            ) => println!("skipped: {error}"),
-            Err(error) => panic!("{way:?}: {error}"),
-        }
+        let started = Session::bare(&Options { attach: Some(way), ..Options::default() });
+        sessions.extend(or_skip(way, started).map(|session| (way, session)));
     }
     sessions
 }

@@ -8,67 +8,18 @@ mod live;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    process::{Child, Command},
     thread,
     time::Duration,
 };
 
-use live::{compile, session, until, ways};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+use live::{
+    compile,
+    daemon::{Daemon, PATIENCE},
+    session, until, ways,
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A running daemon; what it says comes line by line.
-struct Daemon {
-    child: Child,
-    lines: Receiver<String>,
-    said: Vec<String>,
-}
-
-impl Daemon {
-    fn start(library: &Path, folder: &Path) -> Daemon {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_telltale"))
-            .args(["run", "--lib"])
-            .arg(library)
-            .arg("--config")
-            .arg(folder.join("config/config.toml"))
-            .arg("--store")
-            .arg(folder.join("store"))
-            .arg("--sysroot")
-            .arg(folder.join("root"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (to, lines) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| to.send(line)));
-        Daemon { child, lines, said: Vec::new() }
-    }
-
-    /// Waits for a line with this in it.
-    fn says(&mut self, part: &str) {
-        while !self.said.iter().any(|line| line.contains(part)) {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => self.said.push(line),
-                Err(error) => panic!("{error}: nothing with {part:?} in {:#?}", self.said),
-            }
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A process that is ended with the test.
 struct Idle(Child);
@@ -116,7 +67,17 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
     put(&packages, &line);
     put(&folder.path().join("config/more/domains.toml"), "[[host]]\nsuffix = 7\n");
 
-    let mut daemon = Daemon::start(library.path(), folder.path());
+    let mut daemon = Daemon::start(
+        folder.path(),
+        &[
+            "--lib",
+            library.path().to_str().unwrap(),
+            "--config",
+            config.to_str().unwrap(),
+            "--sysroot",
+            folder.path().join("root").to_str().unwrap(),
+        ],
+    );
     for part in [
         "I telltale: watching 1 library with TLS",
         "I telltale: readable is what apps hand to these libraries; not readable: ",
@@ -140,12 +101,11 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
     put(&config, "lines_per_hour = 6\n");
     put(&config, "\nlines_per_hour = \"six\"\n");
     daemon.says("\"six\"");
-    let times = daemon.said.iter().filter(|line| line.contains("packages.list cannot be read")).count();
-    assert_eq!(times, 1, "{:#?}", daemon.said);
+    let said = daemon.said_so_far();
+    let times = said.iter().filter(|line| line.contains("packages.list cannot be read")).count();
+    assert_eq!(times, 1, "{said:#?}");
 
-    kill(Pid::from_raw(daemon.child.id() as i32), Signal::SIGTERM).unwrap();
-    assert!(until(PATIENCE, || daemon.child.try_wait().unwrap().is_some()), "it does not end");
-    assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
+    daemon.stop();
     let tokens = fs::metadata(folder.path().join("store/tokens")).unwrap();
     assert_eq!(tokens.permissions().mode() & 0o777, 0o600);
     // How much was read, for a report.

@@ -144,7 +144,7 @@
 
   function proof(finding) {
     $('proof-title').textContent = kindLabel(finding.kind);
-    $('proof-words').textContent = `${finding.label || finding.app || 'An app'} sent this to ${finding.host || finding.ip || finding.owner || 'an unknown host'}. ${finding.why || ''}`;
+    $('proof-words').textContent = `${finding.label || finding.app || 'An app'} sent this to ${finding.host || finding.ip || finding.owner || 'an unknown host'}.${finding.why ? ` Why it counts: ${finding.why}.` : ''}`;
     const facts = $('proof-facts');
     facts.replaceChildren();
     const add = (name, content, mono) => {

@@ -9,54 +9,12 @@
  *   https-server http/1.1|h2 PAGE       PAGE is what it answers with, as HTML
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/rsa.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
+#include "tls-server.h"
+
 #include <openssl/x509v3.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-static SSL_CTX *context;
 static const char *protocol, *page;
-
-static void die(const char *what) {
-    fprintf(stderr, "https-server: %s: %s\n", what, errno ? strerror(errno) : "failed");
-    ERR_print_errors_fp(stderr);
-    exit(1);
-}
-
-/* A self-signed certificate for localhost and a fresh key, valid for a day. */
-static void make_identity(void) {
-    EVP_PKEY *key = EVP_RSA_gen(2048);
-    X509 *certificate = X509_new();
-    X509_NAME *name = X509_NAME_new();
-    X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1");
-    if (!key || !certificate || !name || !names ||
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0) != 1 ||
-        X509_set_version(certificate, 2) != 1 || ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1) != 1 ||
-        !X509_gmtime_adj(X509_getm_notBefore(certificate), -3600) ||
-        !X509_gmtime_adj(X509_getm_notAfter(certificate), 86400) || X509_set_subject_name(certificate, name) != 1 ||
-        X509_set_issuer_name(certificate, name) != 1 || X509_set_pubkey(certificate, key) != 1 ||
-        X509_add_ext(certificate, names, -1) != 1 || X509_sign(certificate, key, EVP_sha256()) == 0)
-        die("certificate");
-    if (SSL_CTX_use_certificate(context, certificate) != 1 || SSL_CTX_use_PrivateKey(context, key) != 1)
-        die("identity");
-    X509_EXTENSION_free(names);
-    X509_NAME_free(name);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-}
 
 static int choose(SSL *ssl, const unsigned char **out, unsigned char *out_length, const unsigned char *in,
                   unsigned int length, void *unused) {
@@ -158,45 +116,17 @@ static void *serve(void *argument) {
     return NULL;
 }
 
-static void *end_with_standard_input(void *unused) {
-    char byte;
-    (void)unused;
-    while (read(0, &byte, 1) > 0) {
-    }
-    exit(0);
-}
-
 int main(int argc, char **argv) {
-    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (argc != 3 || strlen(argv[2]) > 4096) {
         fprintf(stderr, "usage: https-server http/1.1|h2 PAGE\n");
         return 2;
     }
     protocol = argv[1];
     page = argv[2];
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    signal(SIGPIPE, SIG_IGN);
-    context = SSL_CTX_new(TLS_server_method());
-    if (!context) die("SSL_CTX_new");
+    X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1");
+    if (!names) die("names");
+    make_context(names);
+    X509_EXTENSION_free(names);
     SSL_CTX_set_alpn_select_cb(context, choose, NULL);
-    make_identity();
-
-    socklen_t length = sizeof here;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 64) ||
-        getsockname(listener, (struct sockaddr *)&here, &length))
-        die("listen");
-    printf("port=%d\n", ntohs(here.sin_port));
-
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, end_with_standard_input, NULL)) die("thread");
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EINTR || errno == ECONNABORTED) continue;
-            die("accept");
-        }
-        if (pthread_create(&thread, NULL, serve, (void *)(long)fd)) die("thread");
-        pthread_detach(thread);
-    }
+    serve_each((struct in_addr){.s_addr = htonl(INADDR_LOOPBACK)}, serve);
 }

@@ -9,55 +9,9 @@
  *     --answer   answers each HTTP request with an empty 200 instead, and reports nothing
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/rsa.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "tls-server.h"
 
-static SSL_CTX *context;
 static int answers;
-
-static void die(const char *what) {
-    fprintf(stderr, "tls-collector: %s: %s\n", what, errno ? strerror(errno) : "failed");
-    ERR_print_errors_fp(stderr);
-    exit(1);
-}
-
-/* A self-signed certificate for a fresh key, valid for a day. */
-static void make_identity(void) {
-    EVP_PKEY *key = NULL;
-    EVP_PKEY_CTX *maker = EVP_PKEY_CTX_new_id(EVP_PKEY_RSA, NULL);
-    if (!maker || EVP_PKEY_keygen_init(maker) != 1 || EVP_PKEY_CTX_set_rsa_keygen_bits(maker, 2048) != 1 ||
-        EVP_PKEY_keygen(maker, &key) != 1)
-        die("key");
-    X509 *certificate = X509_new();
-    X509_NAME *name = X509_NAME_new();
-    if (!certificate || !name ||
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"throwaway collector", -1, -1, 0) != 1 ||
-        X509_set_version(certificate, 2) != 1 || ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1) != 1 ||
-        !X509_gmtime_adj(X509_getm_notBefore(certificate), -3600) ||
-        !X509_gmtime_adj(X509_getm_notAfter(certificate), 86400) || X509_set_subject_name(certificate, name) != 1 ||
-        X509_set_issuer_name(certificate, name) != 1 || X509_set_pubkey(certificate, key) != 1 ||
-        X509_sign(certificate, key, EVP_sha256()) == 0)
-        die("certificate");
-    if (SSL_CTX_use_certificate(context, certificate) != 1 || SSL_CTX_use_PrivateKey(context, key) != 1)
-        die("identity");
-    X509_NAME_free(name);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-    EVP_PKEY_CTX_free(maker);
-}
 
 /* Answers requests until the client goes; a body's length is taken from Content-Length alone. */
 static void answer_requests(SSL *ssl) {
@@ -124,43 +78,13 @@ static void *serve(void *argument) {
     return NULL;
 }
 
-static void *end_with_standard_input(void *unused) {
-    char byte;
-    (void)unused;
-    while (read(0, &byte, 1) > 0) {
-    }
-    exit(0);
-}
-
 int main(int argc, char **argv) {
-    struct sockaddr_in here = {.sin_family = AF_INET};
+    struct in_addr here;
     answers = argc == 3 && !strcmp(argv[2], "--answer");
-    if (argc != 2 + answers || inet_pton(AF_INET, argv[1], &here.sin_addr) != 1) {
+    if (argc != 2 + answers || inet_pton(AF_INET, argv[1], &here) != 1) {
         fprintf(stderr, "usage: tls-collector ADDR [--answer]\n");
         return 2;
     }
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    signal(SIGPIPE, SIG_IGN);
-    context = SSL_CTX_new(TLS_server_method());
-    if (!context) die("SSL_CTX_new");
-    make_identity();
-
-    socklen_t length = sizeof here;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 64) ||
-        getsockname(listener, (struct sockaddr *)&here, &length))
-        die("listen");
-    printf("port=%d\n", ntohs(here.sin_port));
-
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, end_with_standard_input, NULL)) die("thread");
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EINTR || errno == ECONNABORTED) continue;
-            die("accept");
-        }
-        if (pthread_create(&thread, NULL, serve, (void *)(long)fd)) die("thread");
-        pthread_detach(thread);
-    }
+    make_context(NULL);
+    serve_each(here, serve);
 }

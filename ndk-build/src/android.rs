@@ -42,6 +42,10 @@ const SMALL: &[(&str, &str)] = &[
 const FAST_CRATES: &[&str] =
     &["brotli-decompressor", "memchr", "miniz_oxide", "ruzstd", "serde_json", "simdutf8"];
 
+/// Large crates that run seldom, or do little each time: as small as they get.
+const COLD_CRATES: &[&str] =
+    &["aya", "aya-obj", "netlink-packet-route", "quick-xml", "regex-lite", "toml", "toml_parser", "winnow"];
+
 /// Who links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Linking {
@@ -81,7 +85,10 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
         Linking::Ndk { .. } => "android-ndk",
         Linking::Own { .. } => "android",
     });
-    let fast = FAST_CRATES.iter().map(|name| format!("--config=profile.release.package.{name}.opt-level=3"));
+    let level =
+        |name: &&str, level: &str| format!("--config=profile.release.package.{name}.opt-level={level}");
+    let fast = FAST_CRATES.iter().map(|name| level(name, "3"));
+    let cold = COLD_CRATES.iter().map(|name| level(name, "\"z\""));
     SMALL
         .iter()
         .fold(toolchain.cargo(ctx), |cargo, (name, value)| cargo.env(name, value))
@@ -89,8 +96,16 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("TELLTALE_EBPF_OBJECT", object)
         .args(["build", "--quiet", "--locked", "--release", "--package", "telltale", "--bin", "telltale"])
-        .args(["--target", TARGET, "-Z", "build-std=std,panic_abort"])
+        .args([
+            "--target",
+            TARGET,
+            "-Z",
+            "build-std=std,panic_abort",
+            "-Z",
+            "build-std-features=optimize_for_size",
+        ])
         .args(fast)
+        .args(cold)
         .run()?;
     let binary = target.join(TARGET).join("release/telltale");
     let summary = elf_check::check_file(&binary, &Bionic::allowed()?)?;

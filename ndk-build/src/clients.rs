@@ -54,7 +54,7 @@ pub fn command(context: &Context, rest: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Compiles every client that is older than its source. Needs [`Need::Clients`].
+/// Compiles every client that is older than its source, or than what it includes. Needs [`Need::Clients`].
 ///
 /// # Errors
 /// What the compiler said.
@@ -89,7 +89,8 @@ fn compile(context: &Context, client: &Client) -> Result<()> {
     create_dir(&context.target.join("clients"))?;
     let source = context.root.join("ndk-build/clients").join(client.source);
     let program = path(context, client.name);
-    if is_newer(&program, &source) {
+    let headers = ["tls-psk.h", "tls-server.h"].map(|name| source.with_file_name(name));
+    if headers.iter().chain([&source]).all(|source| is_newer(&program, source)) {
         return Ok(());
     }
     say::note(&format!("compiling {}", client.name));

@@ -27,6 +27,11 @@ const COMMANDS: &[Entry] = &[
         run: ndk_build::bench::command,
     },
     Entry {
+        name: "browsers",
+        about: "programs with their own TLS, and the table of them; --all: the large ones too",
+        run: ndk_build::suite::browsers_command,
+    },
+    Entry {
         name: "android",
         about: "the daemon for the handset, checked; without an NDK or with one",
         run: ndk_build::android::command,

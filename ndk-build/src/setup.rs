@@ -206,6 +206,12 @@ const ROWS: &[Row] = &[
         proof: Proof::File("/usr/lib/python3/dist-packages/pip"),
     },
     Row {
+        package: "npm",
+        why: "fetches packages of Node.js that carry a browser",
+        needs: &[Need::Browsers],
+        proof: Proof::Program("npm"),
+    },
+    Row {
         package: "python3",
         why: "clients of live tests",
         needs: &[Need::Live, Need::Browsers],

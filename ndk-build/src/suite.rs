@@ -39,7 +39,7 @@ struct Part {
 
 /// The integration test that has a part of its own.
 const PAGE_TEST: &str = "page";
-/// Those of programs that carry their own TLS, which have to be fetched: `daemon/tests/browsers*.rs`.
+/// That of programs which carry their own TLS and have to be fetched.
 const BROWSER_TESTS: &str = "browsers";
 
 /// Every part, cheapest first, so that what breaks often is known soon.
@@ -88,12 +88,11 @@ const PARTS: &[Part] = &[
         live: true,
         run: live,
     },
-    // Chromium and the Python packages are not everywhere to be had: here a skip is no failure.
     Part {
         name: "browsers",
         about: "programs that carry their own TLS",
-        needs: &[Need::Host, Need::Ebpf, Need::Clients],
-        live: false,
+        needs: &[Need::Host, Need::Ebpf, Need::Clients, Need::Browsers],
+        live: true,
         run: browsers,
     },
     Part {
@@ -253,7 +252,7 @@ fn unit(context: &Context) -> Result<Tally> {
     place_data::make(context)?;
     let (_, others) = integration_tests(context);
     let mut run = context.cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
-    let elsewhere = |name: &String| name == PAGE_TEST || name.starts_with(BROWSER_TESTS);
+    let elsewhere = |name: &String| name == PAGE_TEST || name == BROWSER_TESTS;
     for name in others.into_iter().filter(|name| !elsewhere(name)) {
         run = run.args(["--test", &name]);
     }
@@ -280,16 +279,30 @@ fn browsers(context: &Context) -> Result<Tally> {
         say::note(&format!("skipped: browsers: {reason}"));
         return Ok(Tally { skipped: 1, ..Tally::default() });
     }
-    if let Err(reason) = setup::ensure(context, &[Need::Browsers]) {
-        say::note(&reason.to_string());
-    }
     compile::ebpf(context)?;
-    let (_, others) = integration_tests(context);
-    let mut run = context.cargo().args(["test", "--package", "telltale", "--no-fail-fast"]);
-    for name in others.into_iter().filter(|name| name.starts_with(BROWSER_TESTS)) {
-        run = run.args(["--test", &name]);
-    }
-    cargo_test(run)
+    cargo_test(browser_tests(context))
+}
+
+fn browser_tests(context: &Context) -> Run {
+    context.cargo().args(["test", "--package", "telltale", "--no-fail-fast", "--test", BROWSER_TESTS])
+}
+
+/// `browsers [--all]`: the part of the suite alone, with the table it makes; `--all` fetches what is large, too.
+pub fn browsers_command(context: &Context, rest: &[String]) -> Result<()> {
+    let all = match rest {
+        [] => false,
+        [flag] if flag == "--all" => true,
+        _ => return Err(Error::Usage("`browsers` takes only `--all`".into())),
+    };
+    setup::ensure(context, &[Need::Host, Need::Ebpf, Need::Clients, Need::Browsers])?;
+    setup::live_kernel().map_err(Error::Check)?;
+    compile::ebpf(context)?;
+    let run = browser_tests(context);
+    let tally = cargo_test(if all { run.env("TELLTALE_BROWSERS", "all") } else { run })?;
+    let table = context.root.join("target/browsers/table.md");
+    say::plain(&fs::read_to_string(table).unwrap_or_default());
+    say::plain(&tally.to_string());
+    tally.verdict()
 }
 
 fn live(context: &Context) -> Result<Tally> {

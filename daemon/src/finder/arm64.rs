@@ -91,6 +91,19 @@ pub(super) fn jumps(segment: &Segment<'_>, take: &mut impl FnMut(u64, u64)) {
     }
 }
 
+/// The number of the zero register, where an instruction has no use for the stack pointer.
+const ZERO: u16 = 31;
+
+fn immediate(operand: &Operand) -> Option<u64> {
+    match operand {
+        Operand::Immediate(value) => Some(u64::from(*value)),
+        Operand::Imm64(value) => Some(*value),
+        Operand::Imm16(value) => Some(u64::from(*value)),
+        Operand::ImmShift(value, shift) => u64::from(*value).checked_shl(u32::from(*shift)),
+        _ => None,
+    }
+}
+
 /// Disassembles a function.
 pub(super) fn steps(bytes: &[u8], start: u64, take: &mut impl FnMut(Step)) {
     let decoder = InstDecoder::default();
@@ -104,6 +117,19 @@ pub(super) fn steps(bytes: &[u8], start: u64, take: &mut impl FnMut(Step)) {
                 let value = u64::from(*value).checked_shl(u32::from(*shift)).unwrap_or(0);
                 Step::Set(usize::from(*register), value)
             }
+            // orr w0, wzr, #16: how older compilers write mov where the value is a bit mask.
+            (
+                Opcode::ORR,
+                [
+                    Operand::Register(_, register) | Operand::RegisterOrSP(_, register),
+                    Operand::Register(_, ZERO),
+                    value,
+                    ..,
+                ],
+            ) => match immediate(value) {
+                Some(value) => Step::Set(usize::from(*register), value),
+                None => Step::Other,
+            },
             (Opcode::ADRP, [Operand::Register(_, register), Operand::PCOffset(offset), ..]) => {
                 if let Some(page) = pages.get_mut(usize::from(*register)) {
                     *page = Some((address & !0xfff).wrapping_add_signed(*offset));
@@ -114,14 +140,7 @@ pub(super) fn steps(bytes: &[u8], start: u64, take: &mut impl FnMut(Step)) {
                 Step::Address(address.wrapping_add_signed(*offset))
             }
             (Opcode::ADD, [_, Operand::Register(_, base) | Operand::RegisterOrSP(_, base), value, ..]) => {
-                let add = match value {
-                    Operand::Immediate(value) => Some(u64::from(*value)),
-                    Operand::Imm64(value) => Some(*value),
-                    Operand::Imm16(value) => Some(u64::from(*value)),
-                    Operand::ImmShift(value, shift) => u64::from(*value).checked_shl(u32::from(*shift)),
-                    _ => None,
-                };
-                match (pages.get(usize::from(*base)).copied().flatten(), add) {
+                match (pages.get(usize::from(*base)).copied().flatten(), immediate(value)) {
                     (Some(page), Some(add)) => Step::Address(page.wrapping_add(add)),
                     _ => Step::Other,
                 }

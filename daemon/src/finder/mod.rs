@@ -8,7 +8,8 @@
 //! function must qualify, and when in doubt nothing is hooked.
 //!
 //! Facts: BoringSSL `ssl/ssl_lib.cc` (`SSL_write`, `SSL_set_tlsext_host_name`) and `include/openssl/ssl.h`, `err.h`
-//! (reasons); the shape of the code was read off PyPI's `curl_cffi` 0.17.0, whose symbol table is intact.
+//! (reasons); the shape of the code was read off PyPI's `curl_cffi` 0.17.0, whose symbol table is intact. What was found in
+//! which binary, and how that was checked, is in `binaries.md` beside this file.
 #![forbid(unsafe_code)]
 
 mod arm64;
@@ -43,11 +44,16 @@ const SSL_HANDSHAKE_FAILURE: u64 = 215;
 const UNINITIALIZED: u64 = 226;
 const INVALID_SERVERNAME: u64 = 213;
 const NULL_SSL_CTX: u64 = 185;
-/// `SSL_new` complains of a missing context and, in some versions, of a missing method.
-const SITES_OF_NEW: usize = 2;
+const PROTOCOL_IS_SHUTDOWN: u64 = 194;
+/// `SSL_new` complains of a missing context and, in some versions, of a missing method; what is inlined into it, of memory.
+const SITES_OF_NEW: usize = 8;
+/// `SSL_set_tlsext_host_name` complains of a bad name and, in some versions, of memory.
+const SITES_OF_HOST_NAME: usize = 2;
 /// What `SSL_write` says of itself, in the order of its source, since the length is checked there (2023).
 const WITH_LENGTH: [u64; 3] = [UNINITIALIZED, SSL_HANDSHAKE_FAILURE, BAD_LENGTH];
-/// And before that (Android 9 to 13). `SSL_peek` knows the same reasons, but its own comes last there.
+/// From 2018, before it knew of QUIC, to 2021 (Android 9 to 12): nobody else there refuses after a shutdown.
+const WITH_SHUTDOWN: [u64; 3] = [UNINITIALIZED, PROTOCOL_IS_SHUTDOWN, SSL_HANDSHAKE_FAILURE];
+/// Between the two (Android 13). `SSL_peek` knows the same reasons, but its own comes last there.
 const WITHOUT_LENGTH: [u64; 3] = [SHOULD_NOT_HAVE_BEEN_CALLED, UNINITIALIZED, SSL_HANDSHAKE_FAILURE];
 /// The checks of one function stand within this many source lines.
 const LINES: u64 = 80;
@@ -201,9 +207,11 @@ fn file_names(image: &Image<'_>) -> BTreeSet<u64> {
 
 fn judge(image: &Image<'_>, scan: &Scan, functions: &Functions<'_>, bodies: &[Body]) -> Verdict {
     let mut candidates = speaking_of(bodies, WITH_LENGTH);
-    if candidates.is_empty() {
-        candidates = speaking_of(bodies, WITHOUT_LENGTH);
-        candidates.retain(|(_, body)| lines_in_order(body, WITHOUT_LENGTH));
+    for older in [WITH_SHUTDOWN, WITHOUT_LENGTH] {
+        if candidates.is_empty() {
+            candidates = speaking_of(bodies, older);
+            candidates.retain(|(_, body)| lines_in_order(body, older));
+        }
     }
     let (index, body) = match candidates.as_slice() {
         [one] => *one,
@@ -216,17 +224,8 @@ fn judge(image: &Image<'_>, scan: &Scan, functions: &Functions<'_>, bodies: &[Bo
             return Verdict::Refused(format!("{} functions report what SSL_write reports", several.len()));
         }
     };
-    // A compiler may put a function's error paths elsewhere; the function is then what jumps there.
-    let entry = if scan.called.contains(&body.start) {
-        body.start
-    } else {
-        match functions.jumping_into(image, body.start, body.end) {
-            Jumping::Nobody => body.start,
-            Jumping::One(start) => start,
-            Jumping::Several => {
-                return Verdict::Refused("several functions share the error paths of SSL_write".into());
-            }
-        }
+    let Some(entry) = entry(image, scan, functions, body) else {
+        return Verdict::Refused("several functions share the error paths of SSL_write".into());
     };
     let mut hot = None;
     if entry != body.start {
@@ -247,7 +246,8 @@ fn judge(image: &Image<'_>, scan: &Scan, functions: &Functions<'_>, bodies: &[Bo
     };
     see(body.reasons.contains_key(&SHOULD_NOT_HAVE_BEEN_CALLED), Witness::QuicRefusal);
     see(body.libraries.contains(&ERR_LIB_SSL), Witness::ErrorLibrary);
-    see(lines_in_order(body, WITH_LENGTH) || lines_in_order(body, WITHOUT_LENGTH), Witness::LineOrder);
+    let shapes = [WITH_LENGTH, WITH_SHUTDOWN, WITHOUT_LENGTH];
+    see(shapes.into_iter().any(|shape| lines_in_order(body, shape)), Witness::LineOrder);
     see(method_call, Witness::MethodCall);
     see(scan.called.contains(&entry), Witness::Reached);
     see(has_neighbours(bodies, index), Witness::Neighbours);
@@ -262,20 +262,39 @@ fn judge(image: &Image<'_>, scan: &Scan, functions: &Functions<'_>, bodies: &[Bo
     };
     Verdict::Found(Found {
         ssl_write,
-        set_host_name: only(image, scan, bodies, INVALID_SERVERNAME, 1),
-        ssl_new: only(image, scan, bodies, NULL_SSL_CTX, SITES_OF_NEW),
+        set_host_name: only(image, scan, functions, bodies, INVALID_SERVERNAME, SITES_OF_HOST_NAME),
+        ssl_new: only(image, scan, functions, bodies, NULL_SSL_CTX, SITES_OF_NEW),
         witnesses,
     })
 }
 
 /// The only function of the file that reports this reason, with at most so many complaints in all. `SSL_set_tlsext_host_name`
-/// has a single one, an invalid server name; `SSL_new` begins with refusing to work without a context.
-fn only(image: &Image<'_>, scan: &Scan, bodies: &[Body], reason: u64, sites: usize) -> Option<Place> {
-    let mut found = bodies.iter().filter(|body| {
-        body.reasons.contains_key(&reason) && body.sites <= sites && scan.called.contains(&body.start)
-    });
+/// alone complains of an invalid server name; `SSL_new` begins with refusing to work without a context.
+fn only(
+    image: &Image<'_>,
+    scan: &Scan,
+    functions: &Functions<'_>,
+    bodies: &[Body],
+    reason: u64,
+    sites: usize,
+) -> Option<Place> {
+    let mut found = bodies.iter().filter(|body| body.reasons.contains_key(&reason) && body.sites <= sites);
     let one = found.next()?;
-    if found.next().is_some() { None } else { place(image, one.start) }
+    if found.next().is_some() { None } else { place(image, entry(image, scan, functions, one)?) }
+}
+
+/// Where the function begins that holds these error sites: a compiler may put a function's error paths elsewhere, and the
+/// function is then what jumps there. None when several do. Error paths alone call nothing through a pointer, so that what
+/// does is the function itself, and a jump to it a call from the end of another.
+fn entry(image: &Image<'_>, scan: &Scan, functions: &Functions<'_>, body: &Body) -> Option<u64> {
+    if body.indirect_call || scan.called.contains(&body.start) {
+        return Some(body.start);
+    }
+    match functions.jumping_into(image, body.start, body.end) {
+        Jumping::Nobody => Some(body.start),
+        Jumping::One(start) => Some(start),
+        Jumping::Several => None,
+    }
 }
 
 fn place(image: &Image<'_>, address: u64) -> Option<Place> {

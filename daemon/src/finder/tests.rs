@@ -198,6 +198,27 @@ fn the_older_shape_counts_only_in_the_order_of_ssl_write() {
 }
 
 #[test]
+fn the_shape_of_2018_is_found_as_a_compiler_of_then_wrote_it() {
+    let (address, mut file) = assembled(&[(226, 1083), (194, 1088), (215, 1102)], true);
+    // movz w0, #16 as orr w0, wzr, #16.
+    for word in file[0x1000..0x8000].as_chunks_mut::<4>().0 {
+        if *word == 0x5280_0200_u32.to_le_bytes() {
+            *word = 0x321c_03e0_u32.to_le_bytes();
+        }
+    }
+    match find(&file).unwrap() {
+        Verdict::Found(found) => {
+            assert_eq!(found.ssl_write.address, address);
+            assert!(found.witnesses.contains(&Witness::ErrorLibrary), "{found:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // The reasons in another order are another function's.
+    let (_, file) = assembled(&[(194, 1083), (226, 1088), (215, 1102)], true);
+    assert!(matches!(find(&file).unwrap(), Verdict::Refused(_)));
+}
+
+#[test]
 fn without_the_call_through_the_method_table_it_is_not_hooked() {
     let (_, file) = assembled(&[(66, 985), (226, 990), (215, 1005), (111, 1011)], false);
     assert!(matches!(find(&file).unwrap(), Verdict::Refused(_)));

@@ -99,6 +99,8 @@ pub(super) fn steps(bytes: &[u8], start: u64, take: &mut impl FnMut(Step)) {
             (Mnemonic::Lea, _) if instruction.is_ip_rel_memory_operand() => {
                 Step::Address(instruction.ip_rel_memory_address())
             }
+            // Through the linker's table of addresses (-fno-plt): the callee is as fixed as any.
+            (Mnemonic::Call | Mnemonic::Jmp, _) if instruction.is_ip_rel_memory_operand() => Step::Leave,
             (Mnemonic::Call | Mnemonic::Jmp, _) if instruction.op0_kind() != OpKind::NearBranch64 => {
                 Step::CallThroughPointer
             }

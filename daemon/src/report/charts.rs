@@ -171,7 +171,7 @@ fn stack(nodes: &mut [Node<'_>]) -> f64 {
     top + 2.0
 }
 
-/// One row per day, one cell per hour, darker for more.
+/// One row per day, one cell per hour, in a stronger colour for more.
 pub(super) fn hours(html: &mut Html, summary: &Summary<'_>, days_shown: usize) {
     let days: Vec<_> = summary.days.iter().rev().take(days_shown).collect();
     let most = days.iter().flat_map(|(_, hours)| hours.iter()).copied().max().unwrap_or(0);

@@ -7,12 +7,18 @@
 //!   keeps it beside the evidence; the last such line counts,
 //! - `try`: `trial`, `place`, `what`, `verdict`, `app`, `host`, `via`, `why`.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
+use crate::app::{AppTable, NO_UID};
 use crate::coverage::Parts;
 
 /// Longest text kept of one field, in bytes: a page address is shorter, a hostile field is not.
 const LONGEST: usize = 2048;
+
+/// What apps are called, where a line names only the package.
+static APPS: LazyLock<AppTable> = LazyLock::new(AppTable::new);
 
 /// The fields a finding may have, as `--json` names them. The page's proof shows them under these names.
 pub const FIELDS: &[&str] = &[
@@ -193,13 +199,15 @@ impl Input {
     pub fn record(&mut self, map: &Map<String, Value>) {
         let text = |key: &str| map.get(key).and_then(plain).unwrap_or_default();
         match text("type").as_str() {
-            "" | "finding" if map.contains_key("kind") => self.findings.push(Finding(
-                FIELDS
-                    .iter()
-                    .filter_map(|&key| Some((key, map.get(key).and_then(plain)?)))
-                    .filter(|(_, value)| !value.is_empty())
-                    .collect(),
-            )),
+            "" | "finding" if map.contains_key("kind") => {
+                let fields = FIELDS.iter().filter_map(|&key| Some((key, map.get(key).and_then(plain)?)));
+                let mut finding = Finding(fields.filter(|(_, value)| !value.is_empty()).collect());
+                if finding.get("label").is_empty() && !finding.get("app").is_empty() {
+                    let label = APPS.named(finding.get("app"), NO_UID).label;
+                    finding.0.push(("label", label));
+                }
+                self.findings.push(finding);
+            }
             "coverage" => self.coverage(map),
             "try" => {
                 let sent = text("verdict") == "sent";
@@ -313,7 +321,7 @@ mod tests {
     #[test]
     fn the_three_kinds_of_line_are_told_apart() {
         let input = input(&[
-            r#"{"time":"2026-11-21T09:00:00Z","severity":"W","kind":"location","app":"a","port":443}"#,
+            r#"{"time":"2026-11-21T09:00:00Z","severity":"W","kind":"location","app":"com.miui.home","port":443}"#,
             r#"{"type":"finding","time":"2026-11-21T10:00:00Z","severity":"info","kind":"music","label":"Music"}"#,
             r#"{"type":"coverage","apps":[{"app":"a","uid":1,"read":5,"unread":{"quic":7},"destinations":[{"destination":"h","unread":{"quic":7}},{"destination":"i","read":5}]},{"app":"idle","uid":2}]}"#,
             r#"{"type":"try","place":"private tab","what":"address","verdict":"sent","app":"b","host":"h"}"#,
@@ -326,6 +334,9 @@ mod tests {
         ]);
         assert_eq!(input.findings.len(), 2);
         assert_eq!((input.findings[0].get("kind"), input.findings[0].app()), ("music", "Music"));
+        // A package with a name that is known.
+        assert_eq!(input.findings[1].app(), APPS.named("com.miui.home", NO_UID).label);
+        assert_ne!(input.findings[1].app(), "com.miui.home");
         assert_eq!((input.findings[1].get("port"), input.findings[1].severity()), ("443", Severity::W));
         assert_eq!(
             (&input.coverage[0].why[..], &input.coverage[0].to[..]),

@@ -10,6 +10,7 @@
 mod charts;
 mod html;
 pub mod input;
+mod map;
 mod sections;
 mod summary;
 pub mod words;

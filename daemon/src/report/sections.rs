@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::charts;
 use super::html::Html;
 use super::input::{Coverage, Input};
 use super::summary::{Country, Identifier, Pair, Summary, Tally};
-use super::{Sources, words};
+use super::{Sources, charts, map, words};
 use crate::coverage;
 
 /// Rows of the big table, days, identifiers: enough for a reader; the list of findings has the rest.
@@ -174,6 +173,7 @@ fn places(html: &mut Html, summary: &Summary<'_>, sources: &Sources) {
         "Where the servers are",
         "Three different things: the country of the server, the operator of its network, and the owner of the name.",
     );
+    map::map(html, &summary.countries);
     let most = summary.countries.iter().map(|country| country.count).max().unwrap_or(1).max(1);
     html.raw("<ul>");
     for Country { code, count, networks, owners } in summary.countries.iter().take(COUNTRIES) {
@@ -236,7 +236,7 @@ fn when(html: &mut Html, summary: &Summary<'_>) {
         html,
         "when",
         "When",
-        "Each cell is one hour; darker means more. Times are those of the findings.",
+        "Each cell is one hour; the stronger its colour, the more. Times are those of the findings.",
     );
     let busiest = summary
         .days

@@ -16,9 +16,9 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use telltale::kernel::{KernelError, Options, Session};
+use telltale::kernel::{Options, Session};
 
-use super::until;
+use super::{machine::or_skip, until};
 
 /// The daemon's binary.
 pub(crate) const TELLTALE: &str = env!("CARGO_BIN_EXE_telltale");
@@ -28,19 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Whether sends can be watched here; if not, says why.
 pub(crate) fn can_watch_sends() -> bool {
     let started = Session::bare(&Options::default()).and_then(|mut session| session.hook_sends());
-    match started {
-        Ok(_) => true,
-        Err(
-            error @ (KernelError::NotRoot
-            | KernelError::NoProgram
-            | KernelError::NoTracefs
-            | KernelError::File { .. }),
-        ) => {
-            println!("skipped: {error}");
-            false
-        }
-        Err(error) => panic!("{error}"),
-    }
+    or_skip("sends", started).is_some()
 }
 
 /// Runs a command that must go well.
@@ -114,6 +102,11 @@ impl Daemon {
                 Err(error) => panic!("{error}: nothing with {part:?} in {:#?}", self.said),
             }
         }
+    }
+
+    /// The lines that waiting has read so far.
+    pub(crate) fn said_so_far(&self) -> &[String] {
+        &self.said
     }
 
     /// What `telltale status --json` says.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
 pub(crate) mod daemon;
+pub(crate) mod machine;
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use machine::or_skip;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use telltale::{
-    kernel::{AttachPath, KernelError, Options, Session},
+    kernel::{AttachPath, Options, Session},
     record::Event,
 };
 
@@ -118,19 +120,7 @@ pub(crate) fn ways() -> Vec<(AttachPath, Library)> {
 pub(crate) fn session(way: AttachPath, library: &Library) -> Option<Session> {
     let options =
         Options { attach: Some(way), libraries: vec![library.path().to_owned()], ..Options::default() };
-    match Session::start(&options) {
-        Ok(session) => Some(session),
-        Err(
-            error @ (KernelError::NotRoot
-            | KernelError::NoProgram
-            | KernelError::NoPmu
-            | KernelError::NoTracefs),
-        ) => {
-            println!("skipped: {error}");
-            None
-        }
-        Err(error) => panic!("{way:?} {library:?}: {error}"),
-    }
+    or_skip((way, library), Session::start(&options))
 }
 
 /// Byte `at` of what connection `number` sends: `byte_at` of the client.

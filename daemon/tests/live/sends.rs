@@ -1,6 +1,9 @@
 //! What the tests of socket sends share: sessions in both ways, clients, servers, and a client's sockets put in order.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+#[path = "machine.rs"]
+mod machine;
+
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read, Write},
@@ -10,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use machine::or_skip;
 use telltale::{
-    kernel::{KernelError, Options, SendsPath, Session, Wanted},
+    kernel::{Options, SendsPath, Session, Wanted},
     record::{Body, ConnectionId, Event},
     stream::{Chunk, Limits, Order, Step},
 };
@@ -36,22 +40,9 @@ pub(crate) fn session(way: SendsPath) -> Option<Session> {
         session.hook_sends_through(way)?;
         Ok(session)
     });
-    match started {
-        Ok(session) => {
-            assert_eq!(session.sends_path(), Some(way));
-            Some(session)
-        }
-        Err(
-            error @ (KernelError::NotRoot
-            | KernelError::NoProgram
-            | KernelError::NoTracefs
-            | KernelError::File { .. }),
-        ) => {
-            println!("skipped: {way:?}: {error}");
-            None
-        }
-        Err(error) => panic!("{way:?}: {error}"),
-    }
+    let session = or_skip(way, started)?;
+    assert_eq!(session.sends_path(), Some(way));
+    Some(session)
 }
 
 /// Does this once for each way.

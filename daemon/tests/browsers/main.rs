@@ -1,32 +1,36 @@
-//! Programs that carry their own TLS, found by its structure and read: Debian's Chromium, 290 MB without a symbol, and two
+//! Programs that carry their own TLS, found by its structure and read: Debian's Chromium, 290 MB without a symbol, and three
 //! Python packages ask a local HTTPS server, and what they sent comes out with address, headers and body, under their own
-//! uid. The binaries of other machines and those without BoringSSL are searched only; all of them make a table, which is
-//! also left in `target/browsers/table.md`.
+//! uid. The binaries of other machines and those without BoringSSL are searched only: `table.rs`.
 //!
 //! Needs root, a kernel with uprobes, a binary with the eBPF object, Chromium, and for the packages `/usr/bin/python3.11`
 //! with pip and PyPI; else the tests say `skipped: REASON`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
+mod fetch;
 #[allow(dead_code)]
+#[path = "../live/mod.rs"]
 mod live;
+mod table;
 
 use std::{
     collections::HashMap,
+    env,
     fs::{self, File},
     io::{BufRead, BufReader},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use live::{compile, until};
+use fetch::{From, PYTHON, Package};
+use live::{compile, machine::or_skip, until};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use sha2::{Digest as _, Sha256};
+use table::{CURL_CFFI, GRPCIO, RNET, Subject};
 use telltale::{
-    finder::{self, Verdict},
-    kernel::{KernelError, MappedFile, Memory, Options, Session},
+    finder,
+    kernel::{Memory, Options, Session},
     record::{Body, ConnectionId, Event},
     stream::{Limits, Order, Step},
     wire::{self, Message, Protocol},
@@ -44,37 +48,13 @@ const PAGE: &str = "<title>wait</title><script>fetch('/take?from=page', {method:
     headers: {'Content-Type': 'application/x-www-form-urlencoded', 'X-Shade': 'umber'}, \
     body: 'colour=teal&number=7'}).then(() => document.title = 'done')</script>";
 
-/// The machine a wheel is for, and its SHA-256.
-type Wheel = (&'static str, &'static str);
-/// Python packages with BoringSSL inside: name, version, and the wheels' SHA-256. `curl_cffi` has a symbol table, by which the
-/// finder was checked; `grpcio` has none.
-const PACKAGES: [(&str, &str, [Wheel; 2]); 2] = [
-    (
-        "curl_cffi",
-        "0.17.0",
-        [
-            ("x86_64", "af0782d5e340b65fd76701630f0284a8f8243d77df5f2637efd09a4b009f4e24"),
-            ("aarch64", "aa91d26234516ddb9eb97310d5fe1705aa6f677f101d57ffdb76d5f75439506e"),
-        ],
-    ),
-    (
-        "grpcio",
-        "1.85.1",
-        [
-            ("x86_64", "83aced2a1c05648cee0de34e531351118b14c58238f0a61b43559ac8851647a8"),
-            ("aarch64", "9885436e83eab92dd0d476642baf08a17c55ef2b1db430adcba3e89bb6938a5d"),
-        ],
-    ),
-];
-/// What they need to run here.
+/// What the packages need to run here: name, version, and the wheel's SHA-256.
 const HELPERS: [(&str, &str, &str); 4] = [
     ("certifi", "2026.10.18", "73191c47aaa79da394e8fee2dbc2ec827432cab56311122c9e47abf79e390f62"),
     ("cffi", "2.1.1", "34e261f78cb6ceaaa36f42f2613f4380d94d9c759a9c73c769ee6e0247364632"),
     ("pycparser", "3.12", "a076f3f489b39b43ed13563a1dafe42447445bec2e294154ec5c57fcdda4c85e"),
     ("typing_extensions", "4.16.0", "481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8"),
 ];
-/// The one their compiled parts are for.
-const PYTHON: &str = "/usr/bin/python3.11";
 /// Asks with curl_cffi, which pretends to be a browser and speaks HTTP/2.
 const CURL: &str = "import sys\nfrom curl_cffi import requests\n\
     requests.post(f'https://localhost:{sys.argv[1]}/take?from=curl', data='colour=teal&number=8', \
@@ -85,6 +65,11 @@ const GRPC: &str = "import sys, ssl, grpc\nport = int(sys.argv[1])\n\
     channel = grpc.secure_channel(f'localhost:{port}', grpc.ssl_channel_credentials(trusted))\n\
     try:\n    channel.unary_unary('/shades.Shades/Tell')(b'colour=teal&number=9', timeout=60)\n\
     except grpc.RpcError as error:\n    print(error.code())\n";
+
+/// Asks with rnet: Rust on BoringSSL.
+const RUST: &str = "import sys\nfrom rnet import BlockingClient\n\
+    BlockingClient(verify=False).post(f'https://localhost:{sys.argv[1]}/take?from=rnet', \
+    body='colour=teal&number=10', headers={'X-Shade': 'sienna'})\n";
 
 /// What the connections of one uid carried, by connection.
 #[derive(Default)]
@@ -210,22 +195,10 @@ fn session(binary: &Path, own_tls: Memory) -> Option<Session> {
         println!("skipped: no {} (Debian package chromium)", binary.display());
         return None;
     }
-    match Session::start(&Options { libraries: vec![binary.to_owned()], own_tls, ..Options::default() }) {
-        Ok(mut session) => {
-            session.hook_sends().unwrap();
-            Some(session)
-        }
-        Err(
-            error @ (KernelError::NotRoot
-            | KernelError::NoProgram
-            | KernelError::NoPmu
-            | KernelError::NoTracefs),
-        ) => {
-            println!("skipped: {error}");
-            None
-        }
-        Err(error) => panic!("{}: {error}", binary.display()),
-    }
+    let options = Options { libraries: vec![binary.to_owned()], own_tls, ..Options::default() };
+    let mut session = or_skip(binary, Session::start(&options))?;
+    session.hook_sends().unwrap();
+    Some(session)
 }
 
 #[test]
@@ -264,77 +237,8 @@ fn what_chromium_sends_is_read_over_both_versions_of_http() {
     }
 }
 
-/// Fetches wheels of a machine's kind, each checked against its hash, and unpacks them. None when that cannot be done here.
-fn unpacked(machine: &str, wheels: &[(&str, &str, &str)]) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../browsers").join(machine);
-    let wanted: String = wheels
-        .iter()
-        .map(|(name, version, hash)| format!("{name}=={version} --hash=sha256:{hash}\n"))
-        .collect();
-    let list = folder.join("wheels.txt");
-    if fs::read_to_string(&list).is_ok_and(|known| known == wanted) {
-        return Some(folder);
-    }
-    let fetched = folder.join("wheels");
-    fs::create_dir_all(&fetched).unwrap();
-    let new = folder.join("wheels.new");
-    fs::write(&new, &wanted).unwrap();
-    let said = Command::new(PYTHON)
-        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"])
-        .args(["--disable-pip-version-check", "--python-version", "311", "--platform"])
-        .arg(format!("manylinux2014_{machine}"))
-        .arg("-r")
-        .args([&new, Path::new("-d"), &fetched])
-        .output();
-    match said {
-        Ok(said) if said.status.success() => {}
-        Ok(said) => {
-            let why = String::from_utf8_lossy(&said.stderr);
-            println!("skipped: wheels for {machine}: pip: {}", why.lines().last().unwrap_or_default());
-            return None;
-        }
-        Err(why) => {
-            println!("skipped: wheels for {machine}: python3: {why}");
-            return None;
-        }
-    }
-    for wheel in fs::read_dir(&fetched).unwrap() {
-        let done = Command::new(PYTHON)
-            .args(["-m", "zipfile", "-e"])
-            .args([&wheel.unwrap().path(), &folder])
-            .status();
-        assert!(done.unwrap().success());
-    }
-    fs::rename(new, list).unwrap();
-    Some(folder)
-}
-
-fn packages(machine: &str) -> Option<PathBuf> {
-    // One test fetches, the other finds it fetched.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut wheels: Vec<(&str, &str, &str)> = Vec::new();
-    for (name, version, machines) in PACKAGES {
-        wheels.extend(
-            machines.iter().filter(|(one, _)| *one == machine).map(|(_, hash)| (name, version, *hash)),
-        );
-    }
-    if machine == std::env::consts::ARCH {
-        wheels.extend(HELPERS);
-    }
-    unpacked(machine, &wheels)
-}
-
-/// The part of a package that holds BoringSSL.
-fn library(folder: &Path, package: &str, machine: &str) -> PathBuf {
-    match package {
-        "grpcio" => folder.join(format!("grpc/_cython/cygrpc.cpython-311-{machine}-linux-gnu.so")),
-        _ => folder.join("curl_cffi/_wrapper.abi3.so"),
-    }
-}
-
 /// Runs a script that asks the server under [`UID`], and gives what it sent.
-fn asked_by(script: &str, library: &Path, folder: &Path) -> Option<Heard> {
+fn asked_by(script: &str, library: &Path, folders: &str) -> Option<Heard> {
     let mut session = session(library, Memory::default())?;
     let server = Server::start("h2");
     let home = tempfile::tempdir().unwrap();
@@ -342,7 +246,7 @@ fn asked_by(script: &str, library: &Path, folder: &Path) -> Option<Heard> {
     let mut heard = Heard::default();
     let mut child = Command::new(PYTHON)
         .args(["-c", script, &server.1.to_string()])
-        .env("PYTHONPATH", folder)
+        .env("PYTHONPATH", folders)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("HOME", home.path())
         .env("no_proxy", "localhost")
@@ -370,21 +274,41 @@ fn asked_by(script: &str, library: &Path, folder: &Path) -> Option<Heard> {
 
 #[test]
 fn what_python_packages_send_through_their_own_boringssl_is_read() {
-    let machine = std::env::consts::ARCH;
-    if !Path::new(PYTHON).exists() {
-        return println!("skipped: no {PYTHON} to run grpcio and curl_cffi");
+    if env::consts::ARCH != "x86_64" {
+        return println!("skipped: the packages that are run here are those for x86-64");
     }
-    let Some(folder) = packages(machine) else { return };
-    // With its symbol table it would be hooked by name.
-    let curl = library(&folder, "curl_cffi", machine);
-    assert!(Command::new("strip").arg(&curl).status().unwrap().success());
-    let Some(heard) = asked_by(CURL, &curl, &folder) else { return };
-    let seen: Vec<_> = heard.messages.iter().map(|(_, message)| (&message.method, &message.target)).collect();
-    let (uid, take) = heard.find("POST", "/take?from=curl").unwrap_or_else(|| panic!("{seen:?}"));
-    assert_eq!((*uid, take.protocol, take.host.as_deref()), (UID, Protocol::H2, Some("localhost")));
-    assert_eq!((take.header("x-shade"), &take.body[..]), (Some(&b"ochre"[..]), &b"colour=teal&number=8"[..]));
+    if !Path::new(PYTHON).exists() {
+        return println!("skipped: no {PYTHON} to run packages with their own TLS");
+    }
+    let mut folders = Vec::new();
+    for (name, version, sha256) in HELPERS {
+        let from = From::Pypi("manylinux2014_x86_64", "311");
+        let Some(folder) = (Package { name, version, from, sha256 }).unpacked() else { return };
+        folders.push(folder.display().to_string());
+    }
+    let asks = [
+        (CURL_CFFI, CURL, "/take?from=curl", "ochre", &b"colour=teal&number=8"[..]),
+        (RNET, RUST, "/take?from=rnet", "sienna", b"colour=teal&number=10"),
+    ];
+    let mut get = |subject: &Subject| {
+        let (folder, library) = subject.fetched()?;
+        folders.push(folder.display().to_string());
+        Some((library, folders.join(":")))
+    };
+    for (subject, script, target, shade, body) in asks {
+        let Some((library, folders)) = get(&subject) else { return };
+        // With a symbol table it would be hooked by name.
+        assert!(Command::new("strip").arg(&library).status().unwrap().success());
+        let Some(heard) = asked_by(script, &library, &folders) else { return };
+        let seen: Vec<_> =
+            heard.messages.iter().map(|(_, message)| (&message.method, &message.target)).collect();
+        let (uid, take) = heard.find("POST", target).unwrap_or_else(|| panic!("{seen:?}"));
+        assert_eq!((*uid, take.protocol, take.host.as_deref()), (UID, Protocol::H2, Some("localhost")));
+        assert_eq!((take.header("x-shade"), &take.body[..]), (Some(shade.as_bytes()), body));
+    }
 
-    let Some(heard) = asked_by(GRPC, &library(&folder, "grpcio", machine), &folder) else { return };
+    let Some((library, folders)) = get(&GRPCIO) else { return };
+    let Some(heard) = asked_by(GRPC, &library, &folders) else { return };
     let call = heard.messages.iter().find(|(_, message)| message.protocol == Protocol::Grpc);
     let (uid, call) = call.unwrap_or_else(|| panic!("{:?}", heard.messages));
     assert_eq!(
@@ -392,79 +316,6 @@ fn what_python_packages_send_through_their_own_boringssl_is_read() {
         (UID, "/shades.Shades/Tell", Some("localhost"))
     );
     assert!(call.body.ends_with(b"colour=teal&number=9"), "{:?}", call.body);
-}
-
-/// A binary to search, with what must come of it and how that was verified.
-struct Row {
-    name: String,
-    machine: &'static str,
-    file: PathBuf,
-    holds: bool,
-    verified: &'static str,
-}
-
-#[test]
-fn the_table_of_binaries_comes_out_as_it_must() {
-    let here = std::env::consts::ARCH;
-    let mut rows = Vec::new();
-    for machine in ["x86_64", "aarch64"] {
-        let Some(folder) = packages(machine) else { continue };
-        for (name, version, _) in PACKAGES {
-            let verified = match (machine == here, name) {
-                (true, _) => "at run time",
-                (false, "curl_cffi") => "by its symbol table",
-                (false, _) => "by hand, in its disassembly",
-            };
-            let file = library(&folder, name, machine);
-            rows.push(Row { name: format!("{name} {version}"), machine, file, holds: true, verified });
-        }
-    }
-    let debian = Path::new("/usr/lib").join(format!("{here}-linux-gnu"));
-    for (name, file, holds, verified) in [
-        ("chromium", PathBuf::from(CHROMIUM), true, "at run time"),
-        ("android-libboringssl", debian.join("android/libssl.so.0"), true, "by its exports"),
-        ("OpenSSL libssl", debian.join("libssl.so.3"), false, ""),
-        ("OpenSSL libcrypto", debian.join("libcrypto.so.3"), false, ""),
-        ("python 3.11", PathBuf::from(PYTHON), false, ""),
-        ("node", PathBuf::from("/usr/bin/node"), false, ""),
-        ("GnuTLS", debian.join("libgnutls.so.30"), false, ""),
-    ] {
-        if file.exists() {
-            rows.push(Row { name: name.to_owned(), machine: here, file, holds, verified });
-        } else {
-            println!("not in the table: {name}, which is not installed here");
-        }
-    }
-    let mut table = String::from(
-        "| binary | machine | MB | ms | outcome | witnesses | verified |\n| --- | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for Row { name, machine, file, holds, verified } in &rows {
-        let mapped = MappedFile::open(file).unwrap();
-        let began = Instant::now();
-        let found = finder::find_between(mapped.as_ref(), &|stretch| {
-            mapped.let_go(stretch);
-            std::ops::ControlFlow::Continue(())
-        });
-        let took = began.elapsed().as_millis();
-        let megabytes = mapped.as_ref().len() / 1_000_000;
-        let (outcome, witnesses) = match &found {
-            Ok(Verdict::Found(found)) => {
-                let words: Vec<&str> = found.witnesses.iter().map(|witness| witness.word()).collect();
-                (format!("SSL_write at {:#x}", found.ssl_write.offset), words.join(" "))
-            }
-            Ok(Verdict::Absent) => ("no BoringSSL".to_owned(), String::new()),
-            Ok(Verdict::Refused(why)) => (format!("refused: {why}"), String::new()),
-            Err(why) => (why.to_string(), String::new()),
-        };
-        table += &format!(
-            "| {name} | {machine} | {megabytes} | {took} | {outcome} | {witnesses} | {verified} |\n"
-        );
-        assert_eq!(matches!(found, Ok(Verdict::Found(_))), *holds, "{table}");
-    }
-    println!("{table}");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../browsers");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("table.md"), table).unwrap();
 }
 
 /// Calls a function as no program calls `SSL_write`, and says at the end what it came to.
@@ -500,7 +351,7 @@ fn a_wrong_place_is_refused_and_its_program_runs_on() {
     let first = u64::from_le_bytes(first[..8].try_into().unwrap());
     let id: String = finder::build_id(&bytes).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
     let key = format!("b{id}-{:x}", bytes.len());
-    let known = format!("telltale own tls 1\n{key}\tfound\t{offset:x}\t-\t-\t{first:x}\tuntried\t\n");
+    let known = format!("telltale own tls 2\n{key}\tfound\t{offset:x}\t-\t-\t{first:x}\tuntried\t\n");
     let Some(mut session) = session(&program, Memory::from_text(&known)) else { return };
     assert_eq!(session.on_probation().count(), 1);
 
