@@ -376,9 +376,11 @@ mod tests {
         number.holds(&Number::known(value))
     }
 
+    type Exact = fn(u64, u64) -> u64;
+
     #[test]
     fn what_is_learnt_never_leaves_out_what_may_be() {
-        let operations: [(Operation, fn(u64, u64) -> u64); 7] = [
+        let operations: [(Operation, Exact); 7] = [
             (Operation::Add, |a, b| a.wrapping_add(b)),
             (Operation::Subtract, |a, b| a.wrapping_sub(b)),
             (Operation::Multiply, |a, b| a.wrapping_mul(b)),

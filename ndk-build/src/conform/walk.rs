@@ -112,7 +112,8 @@ fn refuse<T>(what: impl Into<String>) -> Checked<T> {
 enum Next {
     End,
     At(usize),
-    Either((usize, State), (usize, State)),
+    /// At the first in the state that it is in now, and at the second in another.
+    Either(usize, usize, Box<State>),
 }
 
 /// Walks every program of an object that keeps the other rules.
@@ -167,9 +168,9 @@ impl<'o> Walk<'o> {
                 match self.step(at, &mut state) {
                     Ok(Next::End) => break,
                     Ok(Next::At(next)) => at = next,
-                    Ok(Next::Either(one, other)) => {
-                        due.push(other);
-                        (at, state) = one;
+                    Ok(Next::Either(next, later, other)) => {
+                        due.push((later, *other));
+                        at = next;
                     }
                     Err(Refusal(what)) => {
                         return Some(rules::breach(&self.program.name, Some(at), Rule::Walk, what));
@@ -333,7 +334,8 @@ impl<'o> Walk<'o> {
             // Root's programs may compare addresses; nothing is learnt.
             _ => {}
         }
-        Ok(Next::Either((next, fails), (target, holds)))
+        *state = fails;
+        Ok(Next::Either(next, target, Box::new(holds)))
     }
 
     fn call(&mut self, helper: u32, state: &mut State) -> Checked<()> {
