@@ -40,7 +40,7 @@ const BIONIC: &[&str] = &[
     "lib64/libc++.so",
 ];
 /// Seconds the machine may take; several times what it needs on an idle machine.
-const TIME_LIMIT: &str = "400";
+const TIME_LIMIT: &str = "500";
 
 /// What the apps in the machine send: sample, uid, and another package with the same uid.
 const SENT: &[(&str, u32, Option<&str>)] = &[
@@ -59,7 +59,7 @@ const SEALED: (&str, u32, &str) = (
 /// The sample sent once more in each later phase, and the first of the uids it is sent from then.
 const AGAIN: (&str, u32) = ("01_visited_url", 10201);
 /// How many apps send it later on.
-const AGAIN_APPS: u32 = 7;
+const AGAIN_APPS: u32 = 11;
 
 /// `vm`.
 ///

@@ -139,6 +139,33 @@ hand_over samples
 sleep 3
 hand_over sealed
 
+# A phone switches processors off and on all day: what is sent meanwhile is read, and so is what goes out on the one that came back.
+cpu1=/sys/devices/system/cpu/cpu1/online
+# read_on_cpu1 UID: sends from that processor, until a line says so: its ring is opened again when the daemon next looks.
+read_on_cpu1() {
+    taskset 2 /system/bin/tls-client --connect "$COLLECTOR:$PORT" --host "$AGAIN_HOST" --uid "$1" --file "/samples/$AGAIN" --partial
+    sleep 1
+    logged "uid=$1"
+}
+pid=$(daemon_pid)
+touch /tmp/traffic
+while [ -e /tmp/traffic ]; do send_again 10208; done &
+traffic=$!
+if await 30 logged "uid=10208"; then ok cpu-before; else fail cpu-before "nothing read before cpu1 went"; fi
+if echo 0 >"$cpu1" && [ "$(cat /sys/devices/system/cpu/online)" = 0 ]; then ok cpu-off; else fail cpu-off "cpu1 stays"; fi
+send_again 10209
+if await 30 logged "uid=10209"; then ok cpu-away; else fail cpu-away "nothing read while cpu1 was away"; fi
+if echo 1 >"$cpu1" && [ "$(cat /sys/devices/system/cpu/online)" = 0-1 ]; then ok cpu-on; else fail cpu-on "cpu1 does not come back"; fi
+if await 6 read_on_cpu1 10210; then ok cpu-back; else fail cpu-back "nothing read of what cpu1 sent after it came back"; fi
+# Away and back before anybody looks.
+echo 0 >"$cpu1"
+echo 1 >"$cpu1"
+if await 6 read_on_cpu1 10211; then ok cpu-blink; else fail cpu-blink "nothing read of what cpu1 sent after it was away for a moment"; fi
+rm /tmp/traffic
+wait "$traffic"
+if daemon_lives "" && [ "$(daemon_pid)" = "$pid" ]; then ok cpu-lives; else fail cpu-lives "the daemon ended"; fi
+hand_over cpu
+
 # logd goes and comes back, as when it crashes on a phone.
 kill "$LOGD"
 rm -f /dev/socket/logdw
