@@ -106,7 +106,7 @@ fn closed(connection: ConnectionId, sequence: u64, ktime: u64) -> Event {
 
 impl Bed {
     fn new() -> Bed {
-        let detector = Detector::new(&Truth::default(), Data::built_in().unwrap()).unwrap();
+        let detector = Detector::new(&Truth::default(), Data::built_in().unwrap());
         let pipeline = Pipeline::new(Settings::new(detector));
         let mut flows = Flows::new(pipeline, "/nowhere".into(), vec![Box::new(Silent)]);
         let answers = Rc::<RefCell<Answers>>::default();
