@@ -184,7 +184,8 @@ fn look(image: &Image<'_>) -> Verdict {
     judge(image, &scan, &functions, &bodies)
 }
 
-/// Addresses of BoringSSL's name for the file, as an error site would load them.
+/// Addresses at which BoringSSL's name for the file may begin, as an error site would load them. What stands before it need
+/// not end with a zero: the linker may put code or numbers there, whose last bytes even look like letters.
 fn file_names(image: &Image<'_>) -> BTreeSet<u64> {
     let mut names = BTreeSet::new();
     for segment in image.segments() {
@@ -193,12 +194,9 @@ fn file_names(image: &Image<'_>) -> BTreeSet<u64> {
                 let at = from.saturating_add(at);
                 let before = segment.bytes.get(..at).unwrap_or_default();
                 let window = before.get(before.len().saturating_sub(PATH_MAX)..).unwrap_or_default();
-                let length = window.iter().rev().take_while(|&&byte| byte != 0).count();
-                if let Some(address) =
-                    (segment.address.checked_add(at as u64)).and_then(|a| a.checked_sub(length as u64))
-                {
-                    names.insert(address);
-                }
+                let letters = window.iter().rev().take_while(|byte| matches!(byte, b' '..=b'~')).count();
+                let Some(end) = segment.address.checked_add(at as u64) else { continue };
+                names.extend(end.saturating_sub(letters as u64)..=end);
             }
         }
     }

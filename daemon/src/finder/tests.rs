@@ -219,6 +219,27 @@ fn the_shape_of_2018_is_found_as_a_compiler_of_then_wrote_it() {
 }
 
 #[test]
+fn what_stands_before_the_file_s_name_does_not_matter() {
+    let (address, file) = assembled(&[(66, 985), (226, 990), (215, 1005), (111, 1011)], true);
+    let name = memmem::find(&file, NAME).unwrap();
+    // The segment with the name begins earlier, with what may be code or letters.
+    for before in [*b"\xff\xc3\x90\xcc\xff\xff\xff\xff", *b"\0\0\0\0lib/", *b"\x01\x02\x03\x04\x05\x06\x07A"]
+    {
+        let mut file = file.clone();
+        file[name - 8..name].copy_from_slice(&before);
+        let header = &mut file[64 + 56..][..56];
+        for (field, by) in [(8, -8_i64), (16, -8), (32, 8), (40, 8)] {
+            let value = i64::from_le_bytes(header[field..field + 8].try_into().unwrap()) + by;
+            header[field..field + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        match find(&file).unwrap() {
+            Verdict::Found(found) => assert_eq!(found.ssl_write.address, address),
+            other => panic!("{before:x?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn without_the_call_through_the_method_table_it_is_not_hooked() {
     let (_, file) = assembled(&[(66, 985), (226, 990), (215, 1005), (111, 1011)], false);
     assert!(matches!(find(&file).unwrap(), Verdict::Refused(_)));

@@ -351,7 +351,7 @@ fn a_wrong_place_is_refused_and_its_program_runs_on() {
     let first = u64::from_le_bytes(first[..8].try_into().unwrap());
     let id: String = finder::build_id(&bytes).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
     let key = format!("b{id}-{:x}", bytes.len());
-    let known = format!("telltale own tls 2\n{key}\tfound\t{offset:x}\t-\t-\t{first:x}\tuntried\t\n");
+    let known = format!("telltale own tls 3\n{key}\tfound\t{offset:x}\t-\t-\t{first:x}\tuntried\t\n");
     let Some(mut session) = session(&program, Memory::from_text(&known)) else { return };
     assert_eq!(session.on_probation().count(), 1);
 
