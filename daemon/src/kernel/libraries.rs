@@ -120,6 +120,11 @@ impl Seen {
     pub(super) fn forget(&mut self, mapping: &Mapping) {
         self.files.remove(&seen_as(mapping));
     }
+
+    /// A file is gone, and its number may come again.
+    pub(super) fn forget_inode(&mut self, number: u64) {
+        self.files.retain(|(inode, _), _| inode.number != number);
+    }
 }
 
 fn seen_as(mapping: &Mapping) -> (Inode, u64) {

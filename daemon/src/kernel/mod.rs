@@ -25,6 +25,7 @@ mod own_pages;
 mod own_tls;
 pub mod proc_net;
 mod program;
+mod replaced;
 mod ring;
 mod self_test;
 mod sends;
@@ -68,6 +69,7 @@ use fetch::{Fetch, Given};
 use libraries::{Identity, Mapping, Part, Seen};
 use own_tls::OwnTls;
 use program::Programs;
+use replaced::Lingering;
 use ring::{Ring, raw_sample};
 use sends::Sends;
 use symbols::Functions;
@@ -99,6 +101,7 @@ pub struct Library {
     pub functions: Vec<&'static str>,
     /// Since when.
     pub since: SystemTime,
+    identity: Identity,
     hooks: Vec<Hook>,
 }
 
@@ -183,6 +186,7 @@ pub struct Session {
     pages: usize,
     watch: Option<Watch>,
     seen: Seen,
+    lingering: Lingering,
     /// What is hooked.
     hooked: HashSet<Identity>,
     /// Binaries that carry their own TLS.
@@ -287,6 +291,7 @@ impl Session {
             pages,
             watch: None,
             seen: Seen::default(),
+            lingering: Lingering::default(),
             hooked: HashSet::new(),
             own_tls: OwnTls::default(),
             unreadable: Vec::new(),
@@ -504,10 +509,12 @@ impl Session {
         for (mapping, _) in &mappings {
             self.hook_mapped(mapping);
         }
+        let new = self.libraries.len().saturating_sub(before);
         if !mappings.is_empty() {
+            self.unhook_replaced();
             sys::give_back_memory();
         }
-        self.libraries.len().saturating_sub(before)
+        new
     }
 
     /// Processes that have mapped a file since this was last asked: new ones, and known ones with something new.
@@ -644,6 +651,7 @@ impl Session {
             path,
             functions: found.into_keys().collect(),
             since: SystemTime::now(),
+            identity,
             hooks,
         });
         Ok(Hooked::New)

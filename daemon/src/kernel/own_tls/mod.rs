@@ -85,6 +85,11 @@ impl OwnTls {
         !self.candidates.is_empty()
     }
 
+    /// Binaries on trial.
+    pub(super) fn on_trial(&self) -> impl Iterator<Item = (&Path, Identity)> {
+        self.candidates.iter().map(|candidate| (candidate.path.as_path(), candidate.identity))
+    }
+
     /// A record: given back when it is to be handed on at once.
     pub(super) fn take(&mut self, event: Event) -> Option<Event> {
         match &event.body {
@@ -389,7 +394,7 @@ impl Session {
         }
         if proven {
             self.own_tls.news.push(format!("watching {}, which carries its own TLS", path.display()));
-            self.libraries.push(Library { path, since: SystemTime::now(), functions, hooks });
+            self.libraries.push(Library { path, since: SystemTime::now(), functions, identity, hooks });
             return Ok(());
         }
         let Some(entry) = hooks.pop() else { return Ok(()) };
@@ -434,7 +439,7 @@ impl Session {
     fn keep(&mut self, mut candidate: Candidate, sink: &mut dyn FnMut(Event)) {
         let account = candidate.trial.account();
         candidate.trial.release().into_iter().for_each(sink);
-        let Candidate { path, key, file, at, entry, mut hooks, functions, .. } = candidate;
+        let Candidate { identity, path, key, file, at, entry, mut hooks, functions, .. } = candidate;
         let ordinary = self
             .programs
             .uprobe("ssl_write")
@@ -452,7 +457,7 @@ impl Session {
         }
         stand(&self.own_tls.memory, &key, Standing::Proven);
         self.own_tls.news.push(format!("watching {}: its own TLS is proven ({account})", path.display()));
-        self.libraries.push(Library { path, since: SystemTime::now(), functions, hooks });
+        self.libraries.push(Library { path, since: SystemTime::now(), functions, identity, hooks });
     }
 
     /// It is not, or cannot be shown to be.
@@ -467,6 +472,20 @@ impl Session {
         }
         stand(&self.own_tls.memory, &key, Standing::Refused(why.to_owned()));
         self.own_tls.refuse(path, why.to_owned());
+    }
+
+    /// The file of a trial is gone: it ends without a judgement, and the binary may come again. True when there was one.
+    pub(super) fn end_trial_of(&mut self, identity: Identity) -> bool {
+        self.own_tls.known.remove(&identity);
+        self.own_tls.refused.remove(&identity);
+        self.own_tls.forget(identity);
+        let Some(at) = self.own_tls.candidates.iter().position(|one| one.identity == identity) else {
+            return false;
+        };
+        let Candidate { entry, mut hooks, .. } = self.own_tls.candidates.swap_remove(at);
+        hooks.push(entry);
+        self.detach_all(hooks);
+        true
     }
 
     /// Takes the hooks of all trials off: the session ends.
@@ -485,7 +504,7 @@ impl Session {
         result
     }
 
-    fn detach_all(&self, hooks: Vec<Hook>) {
+    pub(super) fn detach_all(&self, hooks: Vec<Hook>) {
         for hook in hooks.into_iter().rev() {
             if let Err(error) = self.attacher.detach(hook) {
                 log::warn!("{error}");

@@ -3,15 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io,
     ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -65,7 +65,6 @@ pub(super) struct Answer {
 /// The thread and what it shares with the session.
 #[derive(Debug)]
 pub(super) struct Searcher {
-    subjects: Option<mpsc::Sender<Waiting>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -73,11 +72,38 @@ pub(super) struct Searcher {
 #[derive(Debug)]
 struct Shared {
     answers: Mutex<Vec<Result<Answer, Waiting>>>,
+    queue: Mutex<Queue>,
+    more: Condvar,
     memory: Arc<Mutex<Memory>>,
     ready: EventFd,
     stop: AtomicBool,
     /// Binaries in the queue and at hand.
     waiting: AtomicUsize,
+}
+
+/// What waits for its turn: apps and what they bring along first, since most of what is sent comes from them; a phone's system has
+/// hundreds of libraries, and hardly one with TLS of its own.
+#[derive(Debug, Default)]
+struct Queue {
+    apps: VecDeque<Waiting>,
+    system: VecDeque<Waiting>,
+}
+
+impl Queue {
+    fn push(&mut self, waiting: Waiting) {
+        let queue = if is_of_an_app(&waiting.path) { &mut self.apps } else { &mut self.system };
+        queue.push_back(waiting);
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        self.apps.pop_front().or_else(|| self.system.pop_front())
+    }
+}
+
+/// Whether a binary came with an app: Android keeps those on `/data`, or in an APK wherever that lies; what a system library
+/// links lies in an APEX, `/system`, `/vendor` or `/product`.
+fn is_of_an_app(path: &Path) -> bool {
+    path.starts_with("/data") || path.to_string_lossy().contains(".apk!/")
 }
 
 /// The finder needs little; what it holds lies on the heap.
@@ -86,30 +112,28 @@ const STACK: usize = 512 << 10;
 impl Searcher {
     pub(super) fn start(memory: Arc<Mutex<Memory>>) -> io::Result<Searcher> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let answers = Mutex::new(Vec::new());
         let shared = Arc::new(Shared {
-            answers,
+            answers: Mutex::default(),
+            queue: Mutex::default(),
+            more: Condvar::new(),
             memory,
             ready,
             stop: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
         });
-        let (subjects, queue) = mpsc::channel();
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("telltale-search".into())
             .stack_size(STACK)
-            .spawn(move || work(&queue, &theirs))?;
-        Ok(Searcher { subjects: Some(subjects), shared, thread: Some(thread) })
+            .spawn(move || work(&theirs))?;
+        Ok(Searcher { shared, thread: Some(thread) })
     }
 
-    /// Puts a binary at the end of the queue.
+    /// Puts a binary into the queue.
     pub(super) fn ask(&self, subject: Waiting) {
-        if let Some(subjects) = &self.subjects {
-            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-            // It fails only when the thread has ended, which it does when this is dropped.
-            let _ = subjects.send(subject);
-        }
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        lock(&self.shared.queue).push(subject);
+        self.shared.more.notify_one();
     }
 
     /// Readable when there is an answer.
@@ -132,8 +156,12 @@ impl Searcher {
 
 impl Drop for Searcher {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.subjects = None;
+        {
+            // Under the lock: the thread looks at the mark before it goes to sleep.
+            let _queue = lock(&self.shared.queue);
+            self.shared.stop.store(true, Ordering::Relaxed);
+        }
+        self.shared.more.notify_one();
         if let Some(thread) = self.thread.take() {
             // It looks at the mark after each stretch: some milliseconds.
             let _ = thread.join();
@@ -141,14 +169,25 @@ impl Drop for Searcher {
     }
 }
 
-fn work(queue: &mpsc::Receiver<Waiting>, shared: &Shared) {
+/// The next to search; none when the end has come.
+fn next(shared: &Shared) -> Option<Waiting> {
+    let mut queue = lock(&shared.queue);
+    loop {
+        if shared.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(waiting) = queue.pop() {
+            return Some(waiting);
+        }
+        queue = shared.more.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn work(shared: &Shared) {
     if let Err(error) = sys::yield_to_others() {
         log::debug!("the search runs at ordinary priority: {error}");
     }
-    while let Ok(waiting) = queue.recv() {
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
+    while let Some(waiting) = next(shared) {
         let shown = waiting.path.display().to_string();
         let answer = match opened(&waiting) {
             Some(subject) => match search(subject, &shared.memory, &shared.stop) {
@@ -239,5 +278,30 @@ pub(super) enum SearchError {
 impl From<io::ErrorKind> for SearchError {
     fn from(kind: io::ErrorKind) -> Self {
         SearchError::Io(kind.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::libraries::Inode;
+
+    #[test]
+    fn what_apps_bring_along_is_searched_first() {
+        let mut queue = Queue::default();
+        let order = [
+            "/system/lib64/libone.so",
+            "/data/app/org.x-1==/lib/arm64/libtwo.so",
+            "/apex/com.android.art/lib64/libthree.so",
+            "/product/app/WebView/WebView.apk!/lib/arm64-v8a/libfour.so",
+        ];
+        for path in order {
+            let inode = Inode { major: 1, minor: 1, number: 1 };
+            let mapping = Mapping { pid: 1, start: 0, end: 1, offset: 0, inode, path: path.to_owned() };
+            let identity = Identity { device: 1, inode: 1, offset: 0 };
+            queue.push(Waiting { identity, mapping, part: Part { offset: 0, length: 1 }, path: path.into() });
+        }
+        let taken: Vec<PathBuf> = std::iter::from_fn(|| queue.pop()).map(|waiting| waiting.path).collect();
+        assert_eq!(taken, [order[1], order[3], order[0], order[2]].map(PathBuf::from));
     }
 }
