@@ -11,6 +11,10 @@ mod kernel;
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod kept;
 
+#[path = "../fuzz/src/sealed.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
+mod sealed;
+
 #[path = "../fuzz/src/unwrap.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod unwrap;
@@ -50,6 +54,7 @@ const TARGETS: [Target; 26] = [
     ("phone_files", kept::phone_files, 30),
     ("control_request", watch::request, 20_000),
     ("coverage_ledger", watch::ledger, 20_000),
+    ("sealed_join", sealed::join, 20_000),
     // Each of these peels a whole message.
     ("unwrap_peel", unwrap::any, 100),
     ("unwrap_text", unwrap::text, 200),

@@ -2,6 +2,7 @@
 
 pub mod kept;
 pub mod kernel;
+pub mod sealed;
 pub mod unwrap;
 pub mod watch;
 pub mod wire;

@@ -289,9 +289,10 @@ impl Message {
                 return None;
             }
             seen = seen.saturating_add(common);
-            len = end;
+            len = len.max(end);
         }
-        if seen < LEAST {
+        // What the records say may overlap, or be of less than they hold.
+        if seen.min(len).min(data.len()) < LEAST {
             return None;
         }
         if len > data.len() {
