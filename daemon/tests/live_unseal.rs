@@ -419,6 +419,24 @@ fn what_never_leaves_is_forgotten() {
     let pid = daemon.child.id();
     let forgotten = until(BOUND, || !stands_in_memory(pid, SECRET));
     assert!(forgotten, "it still stands in the daemon's memory");
+    // Asked for its state, it counts them and says nothing of them.
+    for form in [&["status"][..], &["status", "--json"]] {
+        let status = Command::new(env!("CARGO_BIN_EXE_telltale"))
+            .args(form)
+            .arg("--store")
+            .arg(phone.path("store"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&status.stdout);
+        assert!(status.status.success() && said.contains("forgotten"), "{said}");
+        assert!(!said.contains(SECRET) && !said.contains("horse"), "{said}");
+        if form.len() > 1 {
+            let status: Value = serde_json::from_str(&said).unwrap();
+            let messages = &status["ciphers"]["messages"];
+            assert!(messages["seen"].as_u64() > Some(1_000), "{messages}");
+            assert!(messages["forgotten"].as_u64() > Some(1_000), "{messages}");
+        }
+    }
     daemon.end();
     assert!(fs::read_dir(phone.path("store")).unwrap().count() > 0);
     assert!(!stands_below(&phone.path("store"), SECRET), "it stands in the store");

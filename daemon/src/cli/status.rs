@@ -21,6 +21,7 @@ use crate::{
     control::{ABSTRACT, Address, Request},
     coverage::{Reason, size},
     kernel::MemoryPath,
+    sealed::State,
 };
 
 /// Options of `telltale status`.
@@ -142,6 +143,29 @@ fn text(status: &Value) -> String {
     for path in list(status, "unreadable").iter().take(SHOWN) {
         let _ = writeln!(out, "  not hooked, 32-bit: {}", path.as_str().unwrap_or("?"));
     }
+    for path in list(status, "on_probation").iter().take(SHOWN) {
+        let _ = writeln!(out, "  on probation, its own TLS: {}", path.as_str().unwrap_or("?"));
+    }
+    let not_hooked = list(status, "not_hooked");
+    for one in not_hooked.iter().take(SHOWN) {
+        let field = |name| one.get(name).and_then(Value::as_str).unwrap_or("?");
+        let _ = writeln!(out, "  not hooked, its own TLS: {}: {}", field("path"), field("why"));
+    }
+    more(&mut out, "  ", not_hooked.len(), SHOWN);
+    let ciphers = status.get("ciphers").unwrap_or(&Value::Null);
+    let processes = ciphers.get("processes").unwrap_or(&Value::Null);
+    let messages = ciphers.get("messages").unwrap_or(&Value::Null);
+    let _ = writeln!(
+        out,
+        "what {} processes encrypt themselves is looked into ({} cannot be, 32-bit or without a known library): of {} messages {} were found in what left, {} forgotten",
+        number(processes, State::Watched.word()),
+        [State::Bits32, State::NoLibrary, State::Refused]
+            .iter()
+            .fold(0_u64, |sum, state| sum.saturating_add(number(processes, state.word()))),
+        number(messages, "seen"),
+        number(messages, "joined"),
+        number(messages, "forgotten"),
+    );
     let rings = list(status, "rings");
     let fullest =
         rings.iter().map(|ring| percent(number(ring, "fullest"), number(ring, "bytes"))).max().unwrap_or(0);
@@ -259,6 +283,8 @@ mod tests {
         let status = json!({
             "telltale": "1.2.3", "pid": 7, "since": "2026-11-21T10:00:00Z", "attach": "perf", "sends": "raw",
             "libraries": [{ "path": "/lib/libssl.so", "since": "2026-11-21T10:00:01Z" }], "unreadable": ["/lib32/libssl.so"],
+            "on_probation": ["/app/libone.so"], "not_hooked": [{ "path": "/app/libtwo.so", "why": "unclear" }],
+            "ciphers": { "processes": { "watched": 2, "32-bit": 1, "never": 9 }, "messages": { "seen": 9, "joined": 4, "forgotten": 3 } },
             "rings": [{ "cpu": 0, "bytes": 1000, "fullest": 420 }],
             "records": 12, "lost": { "records": 3, "last": "2026-11-21T10:05:00Z" }, "connections": 2,
             "failed_messages": 2, "memory": "ftrace",
@@ -268,6 +294,10 @@ mod tests {
         for part in [
             "Telltale 1.2.3 runs since 2026-11-21T10:00:00Z (process 7); TLS hooked by perf, socket sends: raw\n",
             "1 TLS library hooked:\n  /lib/libssl.so since",
+            "on probation, its own TLS: /app/libone.so\n",
+            "not hooked, its own TLS: /app/libtwo.so: unclear\n",
+            "what 2 processes encrypt themselves is looked into (1 cannot be",
+            "of 9 messages 4 were found in what left, 3 forgotten\n",
             "not hooked, 32-bit: /lib32/libssl.so",
             "12 records read, 3 lost, last 2026-11-21T10:05:00Z; the fullest of 1 rings was 42 % full",
             "\n2 messages could not be taken apart",

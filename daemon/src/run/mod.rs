@@ -556,6 +556,8 @@ fn watch(
         if let Some(control) = control.as_deref_mut() {
             if asked {
                 flows.describe_all();
+                let sealed = &flows.settings().sealed;
+                let (ciphers, encrypted) = (sealed.tally(), sealed.held.counts());
                 control.serve(&mut |request| match request {
                     Request::Watch => Answer::Alerts,
                     Request::Status => Answer::Once(
@@ -568,6 +570,8 @@ fn watch(
                             connections: order.len(),
                             view: flows.coverage.view(),
                             failed: flows.counts().failed,
+                            ciphers: ciphers.clone(),
+                            encrypted,
                         }
                         .line(),
                     ),

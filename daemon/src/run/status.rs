@@ -1,11 +1,11 @@
 //! What `telltale status` is answered: what is hooked, since when, what was lost, how much is read and why the rest is not.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Map, Value, json};
 
 use super::losses::Losses;
-use crate::{coverage::View, kernel::Session, stream};
+use crate::{coverage::View, kernel::Session, sealed, stream};
 
 /// Apps and destinations listed; the rest is in the total.
 const APPS: usize = 100;
@@ -24,6 +24,10 @@ pub(super) struct Status<'a> {
     pub(super) view: View,
     /// Messages that a decoder failed on.
     pub(super) failed: u64,
+    /// Processes by what became of looking into their ciphers.
+    pub(super) ciphers: BTreeMap<&'static str, usize>,
+    /// What they encrypted, in numbers only.
+    pub(super) encrypted: sealed::Counts,
 }
 
 impl Status<'_> {
@@ -39,6 +43,14 @@ impl Status<'_> {
             .collect();
         let unreadable: Vec<String> =
             session.unreadable().iter().map(|path| path.display().to_string()).collect();
+        let on_probation: Vec<String> =
+            session.on_probation().map(|path| path.display().to_string()).collect();
+        let not_hooked: Vec<Value> = session
+            .not_hooked()
+            .iter()
+            .map(|one| json!({ "path": one.path.display().to_string(), "why": one.why }))
+            .collect();
+        let sealed::Counts { seen, joined, forgotten } = self.encrypted;
         let rings: Vec<Value> = session
             .rings()
             .map(|ring| json!({ "cpu": ring.cpu, "bytes": ring.bytes, "fullest": ring.fullest }))
@@ -73,6 +85,9 @@ impl Status<'_> {
             "sends": if session.watches_sends() { "raw" } else { "off" },
             "libraries": libraries,
             "unreadable": unreadable,
+            "on_probation": on_probation,
+            "not_hooked": not_hooked,
+            "ciphers": { "processes": self.ciphers, "messages": { "seen": seen, "joined": joined, "forgotten": forgotten } },
             "rings": rings,
             "records": session.records(),
             "attempts": self.attempts,

@@ -13,7 +13,7 @@ mod policy;
 pub use join::{Counts, Found, Held, Limits};
 pub use policy::{Choice, Policy};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     app::App,
@@ -121,6 +121,16 @@ impl Sealed {
     /// What became of looking into a process; none when it was not met yet.
     pub fn state(&self, tgid: u32) -> Option<State> {
         self.processes.get(&tgid).map(|process| process.state)
+    }
+
+    /// How many of the processes met are looked into, and how many are not, by [`State::word`].
+    pub fn tally(&self) -> BTreeMap<&'static str, usize> {
+        let mut tally = BTreeMap::new();
+        for process in self.processes.values() {
+            let count: &mut usize = tally.entry(process.state.word()).or_default();
+            *count = count.saturating_add(1);
+        }
+        tally
     }
 
     /// Opens what `app` sends: what the same process encrypted, and for a relay what any watched process did.
