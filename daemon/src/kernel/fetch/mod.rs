@@ -11,7 +11,7 @@
 //! without BPF, but not of which connection, how far in it, and within whose budget.
 //!
 //! Limits. Linux takes 128 arguments an event (MAX_TRACE_ARGS in kernel/trace/trace_probe.h, 4.14 to 6.18: 125 words beside the
-//! three registers were taken and 126 refused on 6.18), 4,096 bytes a definition, and perf takes 2,048 bytes a sample
+//! three registers are taken; one more is refused by 6.18 and left out without a word by 4.14.177), 4,096 bytes a definition, and perf takes 2,048 bytes a sample
 //! (PERF_MAX_TRACE_SIZE, 4.14). Only TLS libraries are read so: what goes through sockets in the clear, a ClientHello, the
 //! address in `sendto` and `SSL_write_ex`'s count of what it took (Android's library has no such function) stay unread.
 #![forbid(unsafe_code)]
