@@ -23,7 +23,7 @@ use crate::{
 
 /// What is to be known of the owner's switches: there is no source to look the vendor's names up in.
 const SWITCHES: &str = "Settings of the phone's first user whose names speak of reports, diagnostics, privacy, consent or advertising, with \
-    the values they had when this case was made. What each of them does no public source says: the vendor's own names are all that is known. \
+    the values they had when this case was made. What each of them does is not known here beyond the vendor's own name for it. \
     None here means that none was set, or that the files could not be read.";
 
 /// Everything known of this phone and this Telltale, in named parts. What cannot be read says why in its place.
