@@ -32,7 +32,7 @@ use std::path::Path;
 /// Every target: folder of its corpus, what it does, and how many mutations to try.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 26] = [
+const TARGETS: &[Target] = &[
     ("record", kernel::record, 20_000),
     ("netlink", kernel::netlink, 20_000),
     ("fetch", kernel::fetch, 20_000),
@@ -110,7 +110,7 @@ fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 fn every_target_keeps_its_promises_on_its_corpus_and_on_mutations_of_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for (name, run, mutations) in TARGETS {
+    for &(name, run, mutations) in TARGETS {
         let mut files: Vec<_> = std::fs::read_dir(folder.join(name))
             .unwrap_or_else(|e| panic!("corpus {name}: {e}"))
             .map(|entry| entry.expect("a corpus entry").path())
