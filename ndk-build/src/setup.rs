@@ -195,8 +195,8 @@ const ROWS: &[Row] = &[
     },
     Row {
         package: "npm",
-        why: "fetches the address data, and the checker of the report's accessibility",
-        needs: &[Need::Data, Need::Page],
+        why: "fetches the address data, the checker of the report's accessibility, and packages that carry a browser",
+        needs: &[Need::Data, Need::Page, Need::Browsers],
         proof: Proof::Program("npm"),
     },
     Row {
@@ -204,12 +204,6 @@ const ROWS: &[Row] = &[
         why: "fetches Python packages that carry their own TLS",
         needs: &[Need::Browsers],
         proof: Proof::File("/usr/lib/python3/dist-packages/pip"),
-    },
-    Row {
-        package: "npm",
-        why: "fetches packages of Node.js that carry a browser",
-        needs: &[Need::Browsers],
-        proof: Proof::Program("npm"),
     },
     Row {
         package: "python3",
