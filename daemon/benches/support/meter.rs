@@ -23,18 +23,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use telltale::{
     kernel::{AttachPath, Budget, CipherWatch, EmptyHooks, Options, Session, ring_memory},
     record::Body,
+    run::Nap,
 };
-
-/// As the daemon's own pause between two passes.
-const NAP: Duration = Duration::from_millis(1);
-/// The daemon's: records in a pass after which there is no nap.
-const FLOOD: u64 = 16;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -142,6 +137,7 @@ fn read_until_end(session: &mut Session) -> Result<Read, Box<dyn Error>> {
     });
     let mut read = Read::default();
     let mut last = false;
+    let mut nap = Nap::default();
     loop {
         let pass = session.drain(&mut |_, event| {
             if let Body::TlsWrite(piece) = event.body {
@@ -155,9 +151,6 @@ fn read_until_end(session: &mut Session) -> Result<Read, Box<dyn Error>> {
             return Ok(read);
         }
         last = ended.load(Ordering::Relaxed);
-        // As the daemon does: no nap in a flood.
-        if pass.records < FLOOD {
-            thread::sleep(NAP);
-        }
+        thread::sleep(nap.after(pass.records));
     }
 }

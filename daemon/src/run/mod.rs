@@ -13,10 +13,12 @@ mod hooked;
 mod host_log;
 pub(crate) mod knowledge;
 mod losses;
+mod nap;
 mod outlook;
 mod settings;
 mod status;
 mod trials;
+mod wait;
 
 use std::{
     fs,
@@ -28,7 +30,7 @@ use std::{
 use nix::{
     errno::Errno,
     sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        epoll::{EpollEvent, EpollTimeout},
         prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
@@ -63,9 +65,11 @@ use heartbeat::Heartbeat;
 use hooked::Hooked;
 use knowledge::Knowledge;
 use losses::Losses;
+pub use nap::Nap;
 use settings::{ConfigFile, Look, Mutes};
 use status::Status;
 use trials::Trials;
+use wait::{CONTROL, DOORBELL, FILES, MAPPING, SEARCH, SIGNAL, Sources, timeout, wait_briefly, wait_on};
 
 /// Why nothing is watched.
 #[derive(Debug, Error)]
@@ -288,11 +292,7 @@ enum Pace {
     Asleep,
 }
 
-/// Between two passes while records come.
-const NAP: Duration = Duration::from_millis(1);
-/// After a pass with so many records there is no nap: one core writing to TLS fills a ring of 512 KiB in less than one.
-const FLOOD: u64 = 16;
-/// Passes without a record before going to sleep.
+/// Passes without a record, with whole naps between them, before going to sleep.
 const QUIET_PASSES: u32 = 5;
 /// See [`Session::set_asleep`].
 const SETTLE: Duration = Duration::from_millis(10);
@@ -302,14 +302,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// A power cut loses no more of the evidence than this while records come; before the loop sleeps all of it is on the disk.
 const SYNC: Duration = Duration::from_secs(1);
 
-/// What a descriptor of the loop stands for.
-const SIGNAL: u64 = 0;
-const MAPPING: u64 = 1;
-const DOORBELL: u64 = 2;
-const FILES: u64 = 3;
-const CONTROL: u64 = 4;
-const SEARCH: u64 = 5;
-
 /// Between two times that the tokens seen are brought to the disk while the watch runs.
 const KEEP: Duration = Duration::from_secs(600);
 /// The folder beside the configuration with the owner's additions to the built-in data.
@@ -318,14 +310,6 @@ const ADDITIONS: &str = "more";
 const EVIDENCE: &str = "evidence";
 /// The longest list in a line about the watch itself.
 const NAMED: usize = 3;
-
-/// What the loop has to do with besides the kernel side.
-struct Sources<'a> {
-    signals: &'a SignalFd,
-    files: Option<&'a Files>,
-    /// Where what was found in binaries is kept.
-    store: Option<&'a Path>,
-}
 
 /// Two lines at the start: what is hooked, and what of the rest cannot be read. A third says it in numbers of apps.
 fn say_what_is_watched(session: &Session) {
@@ -481,14 +465,13 @@ fn watch(
     let mut order = Order::new(Limits::default());
     let mut ciphers = Ciphers::new(session, flows);
     let mut pace = Pace::Awake(0);
-    let mut flooded = false;
+    let mut nap = Nap::default();
     let (mut looked, mut synced) = (Instant::now(), Instant::now());
     let mut hooked = Hooked::default();
     let mut ready = [EpollEvent::empty(); 16];
     loop {
         let timeout = match pace {
-            Pace::Awake(_) if flooded => EpollTimeout::ZERO,
-            Pace::Awake(_) => timeout(NAP),
+            Pace::Awake(_) => wait_briefly(&epoll, nap.length())?,
             Pace::Settling => timeout(SETTLE),
             Pace::Asleep => ciphers.timeout(flows).map_or(EpollTimeout::NONE, timeout),
         };
@@ -586,7 +569,7 @@ fn watch(
             }
         }
         let busy = pass.records > 0 || order.is_waiting() || ciphers.is_waiting();
-        flooded = pass.records >= FLOOD;
+        nap.after(pass.records);
         pace = match pace {
             _ if busy || rang => {
                 if !matches!(pace, Pace::Awake(_)) {
@@ -594,7 +577,9 @@ fn watch(
                 }
                 Pace::Awake(0)
             }
-            Pace::Awake(quiet) if quiet < QUIET_PASSES => Pace::Awake(quiet.saturating_add(1)),
+            Pace::Awake(quiet) if quiet < QUIET_PASSES => {
+                Pace::Awake(quiet.saturating_add(u32::from(nap.is_calm())))
+            }
             Pace::Awake(_) => {
                 flows.pause();
                 // Lines that Android's log did not take.
@@ -644,32 +629,6 @@ fn watch(
         Some(error) if !is_reader_gone(&error) => Err(RunError::Write(error)),
         _ => Ok(()),
     }
-}
-
-fn timeout(duration: Duration) -> EpollTimeout {
-    EpollTimeout::try_from(duration).unwrap_or(EpollTimeout::ZERO)
-}
-
-fn wait_on(session: &Session, sources: &Sources<'_>, control: Option<&Control>) -> Result<Epoll, RunError> {
-    let failed = |source| RunError::Call { call: "epoll", source };
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-    epoll.add(sources.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).map_err(failed)?;
-    if let Some(files) = sources.files {
-        epoll.add(files, EpollEvent::new(EpollFlags::EPOLLIN, FILES)).map_err(failed)?;
-    }
-    if let Some(control) = control {
-        epoll.add(control, EpollEvent::new(EpollFlags::EPOLLIN, CONTROL)).map_err(failed)?;
-    }
-    for fd in session.mapping_watches() {
-        epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, MAPPING)).map_err(failed)?;
-    }
-    if let Some(fd) = session.search_watch() {
-        epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, SEARCH)).map_err(failed)?;
-    }
-    for fd in session.doorbells() {
-        epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL)).map_err(failed)?;
-    }
-    Ok(epoll)
 }
 
 /// The signals that end the watch, as a descriptor.
