@@ -79,7 +79,7 @@ impl<'a> Sample<'a> {
 }
 
 impl Layout {
-    /// Reads a `format` file of the event that [`super::definition`] makes with `count` words.
+    /// Reads a `format` file of the event that `super::definition` makes with `count` words.
     ///
     /// # Errors
     /// [`LayoutError`]: the file is of another event.
