@@ -181,6 +181,24 @@ sendmmsg(u,[[b'%02d.%d;'%(m,p) for p in range(m%8+1)] for m in range(20)]); u.cl
 }
 
 #[test]
+fn of_many_messages_in_one_call_the_first_are_there_and_all_are_counted() {
+    both_ways(|session| {
+        let servers = Servers::start();
+        let script = format!(
+            "{SENDMMSG}
+u=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); u.connect(u4)
+sendmmsg(u,[[b'%03d;'%m] for m in range(150)]); u.send(b'last'); u.close()
+"
+        );
+        let mut child = client(&script, &servers.addresses);
+        let sent = ordered(watch(session, &mut child));
+        let one = sent.values().find(|one| !one.bytes.is_empty()).unwrap_or_else(|| panic!("{sent:?}"));
+        assert!(one.bytes.starts_with(b"000;001;") && one.bytes.ends_with(b"019;last"), "{one:?}");
+        assert_eq!((one.gap, one.total), (4 * 130, Some(4 * 150 + 4)));
+    });
+}
+
+#[test]
 fn what_the_kernel_moves_itself_is_counted() {
     both_ways(|session| {
         let servers = Servers::start();

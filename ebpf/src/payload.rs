@@ -75,7 +75,8 @@ pub(crate) fn vector(context: &TracePointContext, by_32_bit: bool) -> Option<()>
     // SAFETY: a map value that lives as long as the program runs.
     let call = unsafe { &mut *known };
     let made = call.call();
-    let mut total = result_of(context) as u64;
+    let result = result_of(context) as u64;
+    let mut total = result;
     let (mut at, mut count) = (call.args[1], call.args[2]);
     let header = call.message;
     let mut whole = true;
@@ -119,15 +120,22 @@ pub(crate) fn vector(context: &TracePointContext, by_32_bit: bool) -> Option<()>
         writer.finish(context);
     }
     // SAFETY: as above.
-    if !whole && unsafe { read_volatile(&raw const (*known).messages) } != 0 {
-        let next = if by_32_bit { sender::VECTOR_32_BIT } else { sender::VECTOR };
+    let left = unsafe { read_volatile(&raw const (*known).messages) };
+    if !whole && left != 0 {
+        let next = if result - left >= TAKEN {
+            sender::COUNT
+        } else if by_32_bit {
+            sender::VECTOR_32_BIT
+        } else {
+            sender::VECTOR
+        };
         // SAFETY: the loader fills the table with programs of this kind. The kernel goes on so 32 times at the most.
         unsafe { SENDERS.tail_call(context, next) };
     }
     Some(())
 }
 
-/// A `sendmmsg` of which nothing is taken: up to 16 messages in one go.
+/// A `sendmmsg` of which nothing is taken, or nothing more: up to 16 messages in one go.
 #[inline(always)]
 pub(crate) fn count(context: &TracePointContext) -> Option<()> {
     let (known, descriptor) = under_way()?;
@@ -157,6 +165,9 @@ pub(crate) fn count(context: &TracePointContext) -> Option<()> {
     }
     Some(())
 }
+
+/// Messages taken of one `sendmmsg`; what comes after them is counted. One go each, of 32: those left suffice for 170 more messages.
+const TAKEN: u64 = 20;
 
 /// A send being handed on. Its numbers lie in the map, not in registers: the verifier forgets them from step to step,
 /// so that all ways through a step are one way for the next.
