@@ -281,7 +281,7 @@ fn hooks(list: &mut List, way: AttachPath) {
 }
 
 fn tracepoints(list: &mut List) {
-    let (first, why) = sends::preferred();
+    let first = sends::FIRST;
     let mut taken = false;
     for path in [first, first.other()] {
         let (name, costs) = match path {
@@ -289,10 +289,9 @@ fn tracepoints(list: &mut List) {
                 "socket sends through raw_syscalls",
                 "without the other way, what apps send outside TLS libraries is not seen; with it, what 32-bit apps send",
             ),
-            SendsPath::Syscalls => (
-                "socket sends through syscalls:*",
-                "raw_syscalls is the only way: every system call costs a little, and nothing is left when another program holds it",
-            ),
+            SendsPath::Syscalls => {
+                ("socket sends through syscalls:*", "no other way when another program holds raw_syscalls")
+            }
         };
         let tried =
             Session::bare(&Options::default()).and_then(|mut session| session.hook_sends_through(path));
@@ -300,8 +299,8 @@ fn tracepoints(list: &mut List) {
             Ok(()) if taken => Ok("hooked and unhooked".to_owned()),
             Ok(()) => {
                 taken = true;
-                let why = if path == first { &why } else { "the other way is refused" };
-                Ok(format!("hooked and unhooked; this way is taken: {why}"))
+                let why = if path == first { "" } else { ": the other is refused" };
+                Ok(format!("hooked and unhooked; this way is taken{why}"))
             }
             Err(error) => Err(chain(&error)),
         };

@@ -1,4 +1,4 @@
-//! Watching socket sends: through `syscalls:*` or through `raw_syscalls`, whichever costs the machine less.
+//! Watching socket sends: through `raw_syscalls`, else through `syscalls:*` for 64-bit tasks.
 //!
 //! `syscalls:*` runs our programs for the calls that matter alone, but never fires for a 32-bit task; `raw_syscalls` runs them
 //! for every call of everybody. Measured on 6.18, nanoseconds added to a call that is none of ours (`getpid`) and to a `write` to
@@ -6,17 +6,17 @@
 //! known from `openat` on, 117; `raw` 61 and 152. With them known, on a busy machine: 72 for the empty program's `write`,
 //! `syscalls` 95, `raw` 100. Where both are needed the costs add up.
 //!
-//! So the rule ([`preferred`]): where 32-bit code runs, or will because the system is made to start 32-bit apps, `raw_syscalls`
-//! for all. Else `syscalls:*` where the kernel has it, and `raw_syscalls` for 32-bit tasks beside it from the first one on. The
-//! other way is also taken when the preferred one is refused: stock phones have no `syscalls:*`, and 4.14.117 lets one program
-//! hang on each tracepoint. On arm64 the task itself tells its kind; on x86 only its program file does, at which the daemon looks.
+//! `raw_syscalls` comes first all the same. Phones run 32-bit code, and so need it in any case. And it is two tracepoints to take
+//! off where `syscalls:*` is 47, for each of which the kernel waits until nobody is inside any more: 0.15 s against 2.9 s on a quiet
+//! machine, more than 10 s on a busy one, in which a daemon that was told to end, or was killed, is not gone. `syscalls:*` is for
+//! where another's program holds `raw_syscalls`: 4.14.117 lets one hang on each tracepoint. On arm64 the task itself tells its
+//! kind; on x86 only its program file does, at which the daemon looks.
 #![forbid(unsafe_code)]
 
 use std::{
     collections::HashMap,
     fs::{self, File},
     io::Read,
-    path::Path,
 };
 
 use super::{
@@ -111,8 +111,8 @@ const CALLS: [Call; 24] = [
     Call { begins: None, everywhere: false, ..call("vfork", "") },
 ];
 
-/// What Android's zygote starts 32-bit apps with: there on every system that can run them.
-const APP_PROCESS_32: &str = "/system/bin/app_process32";
+/// Which way is tried first.
+pub(super) const FIRST: SendsPath = SendsPath::Raw;
 /// The program at every call's return.
 const RETURNED: &str = "sys_exit";
 /// When more files than this have been looked at, all are forgotten.
@@ -121,17 +121,16 @@ const FILES_LIMIT: usize = 16 * 1024;
 const BY_FILE: bool = cfg!(target_arch = "x86_64");
 
 impl Session {
-    /// Watches socket sends of all processes as well, in the way this system prefers or else in the other; says which.
+    /// Watches socket sends of all processes as well, in the first way or else in the other; says which.
     ///
     /// # Errors
     /// As [`Session::hook_sends_through`], for the second way.
     pub fn hook_sends(&mut self) -> Result<SendsPath, KernelError> {
-        let (first, _) = preferred();
-        match self.hook_sends_through(first) {
-            Ok(()) => Ok(first),
+        match self.hook_sends_through(FIRST) {
+            Ok(()) => Ok(FIRST),
             Err(error) => {
-                log::debug!("sends are not watched through {}: {error}", first.name());
-                let second = first.other();
+                log::debug!("sends are not watched through {}: {error}", FIRST.name());
+                let second = FIRST.other();
                 self.hook_sends_through(second).map(|()| second)
             }
         }
@@ -259,26 +258,6 @@ impl Sends {
     }
 }
 
-/// Which way is tried first on this system as it is now, and why, in words that end a sentence.
-pub(super) fn preferred() -> (SendsPath, String) {
-    rule(Path::new(APP_PROCESS_32).exists(), processes_in_32_bit().first().copied())
-}
-
-fn rule(starts_32_bit_apps: bool, runs_32_bit: Option<u32>) -> (SendsPath, String) {
-    if starts_32_bit_apps {
-        let why = format!("32-bit apps are started here ({APP_PROCESS_32}), which syscalls:* would not see");
-        return (SendsPath::Raw, why);
-    }
-    match runs_32_bit {
-        Some(pid) => {
-            (SendsPath::Raw, format!("process {pid} runs 32-bit code, which syscalls:* would not see"))
-        }
-        None => {
-            (SendsPath::Syscalls, "nothing runs 32-bit code, and other system calls cost least so".to_owned())
-        }
-    }
-}
-
 /// The processes that run 32-bit code now.
 fn processes_in_32_bit() -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -305,15 +284,6 @@ mod tests {
         assert!(!holds_32_bit(&b"\x7fELF\x02\x01"[..]));
         assert!(!holds_32_bit(&b"#!/bin/sh"[..]));
         assert!(!holds_32_bit(&b"\x7fEL"[..]));
-    }
-
-    #[test]
-    fn raw_syscalls_is_for_where_32_bit_code_runs_or_will() {
-        assert_eq!(rule(false, None).0, SendsPath::Syscalls);
-        assert_eq!(rule(true, None).0, SendsPath::Raw);
-        let (path, why) = rule(false, Some(77));
-        assert_eq!(path, SendsPath::Raw);
-        assert!(why.contains("77"), "{why}");
     }
 
     #[test]
