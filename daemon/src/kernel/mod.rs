@@ -58,6 +58,7 @@ pub use memory::MemoryPath;
 pub use own_tls::{Memory, NotHooked};
 pub use self_test::{Proof, prove, prove_with};
 pub use sends::SendsPath;
+pub use sys::signal_at_parents_end;
 pub use tls_files::{TlsFile, TlsState};
 
 use crate::record::{ConnectionId, Ended, Event};

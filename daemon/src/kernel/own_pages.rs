@@ -8,6 +8,8 @@ use std::{
     ops::Range,
 };
 
+use object::elf;
+
 /// Lets go all pages of files that the dynamic linker mapped for this program and that were never written to: code and constants, its
 /// own and those of libraries. They stay in the page cache; what is touched again comes back from there, a few pages at a time.
 ///
@@ -49,7 +51,7 @@ fn constant_segments() -> Vec<Range<usize>> {
         let headers = unsafe { std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) };
         let page = super::sys::page_size().max(1);
         for header in headers {
-            if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
+            if header.p_type == libc::PT_LOAD && header.p_flags & elf::PF_W == 0 {
                 let start = (object.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
                 let end = start.wrapping_add(header.p_memsz as usize);
                 found.push(start / page * page..end.div_ceil(page).saturating_mul(page));

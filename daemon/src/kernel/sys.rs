@@ -272,6 +272,16 @@ pub(super) fn yield_to_others() -> io::Result<()> {
     if last < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Has the kernel send this process a signal when its parent ends, however it ends. (nix has this for Linux, not for Android.)
+///
+/// # Errors
+/// None that is known: the signal's number is right.
+pub fn signal_at_parents_end(signal: nix::sys::signal::Signal) -> nix::Result<()> {
+    // SAFETY: numbers only (PR_SET_PDEATHSIG(2const)).
+    let failed = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong) };
+    if failed != 0 { Err(nix::errno::Errno::last()) } else { Ok(()) }
+}
+
 /// Bytes of one page.
 pub(super) fn page_size() -> usize {
     // SAFETY: no memory involved.

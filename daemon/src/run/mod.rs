@@ -31,7 +31,6 @@ use nix::{
     errno::Errno,
     sys::{
         epoll::{EpollEvent, EpollTimeout},
-        prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
@@ -48,7 +47,7 @@ use crate::{
     cli::{self, Attach, RunOptions, Sends},
     config::Config,
     control::{Address, Request},
-    kernel::{AttachPath, KernelError, MappedFile, Options, SendsPath, Session},
+    kernel::{AttachPath, KernelError, MappedFile, Options, SendsPath, Session, signal_at_parents_end},
     leak::{self, Detector, Severity, Truth},
     pipeline::{AddressBytes, Addresses, Pipeline, Settings},
     place::ip::{self, IpData},
@@ -644,7 +643,7 @@ fn signals() -> Result<SignalFd, RunError> {
 
 /// Has the kernel send SIGTERM when the process that started this one ends, however it ends.
 fn end_with(parent: u32) -> Result<(), RunError> {
-    prctl::set_pdeathsig(Signal::SIGTERM)
+    signal_at_parents_end(Signal::SIGTERM)
         .map_err(|source| RunError::Call { call: "prctl(PR_SET_PDEATHSIG)", source })?;
     // It may have ended before that: nobody would tell us any more.
     let is_there = u32::try_from(getppid().as_raw()).is_ok_and(|now| now == parent);
