@@ -174,6 +174,8 @@ fn a_request_that_boringssl_sends_is_recognised_through_ftrace() {
         );
         let mut client = Command::new(compile("tls-client", "boringssl"))
             .args(["--connect", &address, "--host", "collect.test", "--file", "-", "--uid", &uid.to_string()])
+            // Addresses cannot be read either: the daemon asks /proc, which knows nothing of a process that has ended.
+            .args(["--linger", "2000"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

@@ -12,6 +12,7 @@
  *     --answered     wait for the answer to the file, whenever it was sent once: HTTP, an answer without a body
  *     --more BYTES   after the file this many bytes more, as the body that it announced, in pieces of --write
  *     --wait MS      wait before connecting, with the library already mapped
+ *     --linger MS    wait after the last write, before the connection is closed
  *     --partial      SSL_MODE_ENABLE_PARTIAL_WRITE: a call takes one record at most, as on Android
  *     --write-ex     SSL_write_ex instead of SSL_write (OpenSSL only)
  *
@@ -33,7 +34,7 @@
 
 struct options {
     const char *connect, *host, *file;
-    long uid, write_size, repeat, wait_ms, more;
+    long uid, write_size, repeat, wait_ms, linger_ms, more;
     int partial, write_ex, answered;
 };
 
@@ -79,6 +80,7 @@ static struct options parse(int argc, char **argv) {
         else if (!strcmp(name, "--repeat")) o.repeat = number(value, 1);
         else if (!strcmp(name, "--more")) o.more = number(value, 0);
         else if (!strcmp(name, "--wait")) o.wait_ms = number(value, 0);
+        else if (!strcmp(name, "--linger")) o.linger_ms = number(value, 0);
         else usage("unknown option");
     }
     if (!o.connect || !o.host || !o.file) usage("--connect, --host and --file are needed");
@@ -152,16 +154,18 @@ static double seconds_now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static void pause_for(long ms) {
+    struct timespec left = {ms / 1000, (ms % 1000) * 1000000};
+    while (ms && nanosleep(&left, &left) && errno == EINTR) {
+    }
+}
+
 int main(int argc, char **argv) {
     struct options o = parse(argc, argv);
     size_t length;
     unsigned char *bytes = slurp(o.file, &length);
     if (o.uid >= 0) become((uid_t)o.uid);
-    if (o.wait_ms) {
-        struct timespec pause = {o.wait_ms / 1000, (o.wait_ms % 1000) * 1000000};
-        while (nanosleep(&pause, &pause) && errno == EINTR) {
-        }
-    }
+    pause_for(o.wait_ms);
 
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     if (!context) die("SSL_CTX_new");
@@ -193,6 +197,7 @@ int main(int argc, char **argv) {
         if (o.answered) read_answer(ssl);
     }
     double spent = seconds_now() - began;
+    pause_for(o.linger_ms);
 
     /* Closing a socket with unread bytes resets the connection, and a reset discards what the peer has not read
      * yet: say that we are done, then read until the peer is too. */
