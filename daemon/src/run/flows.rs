@@ -8,7 +8,7 @@ mod sockets;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
@@ -35,8 +35,8 @@ pub(super) struct Flows {
     pipeline: Pipeline,
     apps: Apps,
     open: HashMap<ConnectionId, Open>,
-    /// Connections that sent something since the last pause.
-    active: Vec<FlowId>,
+    /// Open connections that sent something since the last pause; under steady load there is none for a long time.
+    active: BTreeSet<FlowId>,
     sinks: Vec<Box<dyn Sink>>,
     ask: Box<dyn Ask>,
     seen: Sockets,
@@ -62,7 +62,7 @@ impl Flows {
             pipeline,
             apps,
             open: HashMap::new(),
-            active: Vec::new(),
+            active: BTreeSet::new(),
             sinks,
             ask: Box::new(Kernel::new()),
             seen,
@@ -293,6 +293,7 @@ impl stream::Sink for Flows {
         if let Step::Chunk(Chunk::End) = step {
             self.account(connection);
             if let Some(open) = self.open.remove(&connection) {
+                self.active.remove(&open.flow);
                 let alerts = self.pipeline.close(open.flow, now);
                 self.tell(&alerts);
             }
@@ -319,9 +320,7 @@ impl stream::Sink for Flows {
                 self.was_read(connection, flow, fd, event.ktime);
                 let alerts = self.pipeline.push(flow, chunk, now);
                 self.tell(&alerts);
-                if !self.active.contains(&flow) {
-                    self.active.push(flow);
-                }
+                self.active.insert(flow);
             }
         }
     }

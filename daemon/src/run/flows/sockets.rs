@@ -239,6 +239,7 @@ impl Flows {
     fn socket_ends(&mut self, connection: ConnectionId, ktime: Option<u64>) {
         self.account(connection);
         if let Some(open) = self.seen.open.remove(&connection) {
+            self.active.remove(&open.flow);
             let alerts = self.pipeline.close(open.flow, now_ms());
             self.tell(&alerts);
         }
@@ -401,8 +402,8 @@ impl Flows {
                 if datagram {
                     // A datagram is a message.
                     alerts.extend(self.pipeline.pause(flow, now));
-                } else if !self.active.contains(&flow) {
-                    self.active.push(flow);
+                } else {
+                    self.active.insert(flow);
                 }
                 return self.tell(&alerts);
             }
