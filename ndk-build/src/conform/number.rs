@@ -286,6 +286,10 @@ impl Number {
 
     /// What is known of it where the comparison with `value` holds, and where it does not.
     pub(super) fn compared(self, how: Comparison, value: u64) -> (Self, Self) {
+        let not = |opposite| {
+            let (holds, fails) = self.compared(opposite, value);
+            (fails, holds)
+        };
         let (mut holds, mut fails) = (self, self);
         let signed = value.cast_signed();
         match how {
@@ -299,14 +303,6 @@ impl Number {
                 fails.max = fails.max.min(value.wrapping_sub(1));
                 holds.min = holds.min.max(value);
             }
-            Comparison::Less => {
-                fails.min = fails.min.max(value);
-                holds.max = holds.max.min(value.wrapping_sub(1));
-            }
-            Comparison::LessOrEqual => {
-                fails.min = fails.min.max(value.wrapping_add(1));
-                holds.max = holds.max.min(value);
-            }
             Comparison::SignedGreater => {
                 fails.most = fails.most.min(signed);
                 holds.least = holds.least.max(signed.wrapping_add(1));
@@ -315,14 +311,10 @@ impl Number {
                 fails.most = fails.most.min(signed.wrapping_sub(1));
                 holds.least = holds.least.max(signed);
             }
-            Comparison::SignedLess => {
-                fails.least = fails.least.max(signed);
-                holds.most = holds.most.min(signed.wrapping_sub(1));
-            }
-            Comparison::SignedLessOrEqual => {
-                fails.least = fails.least.max(signed.wrapping_add(1));
-                holds.most = holds.most.min(signed);
-            }
+            Comparison::Less => return not(Comparison::GreaterOrEqual),
+            Comparison::LessOrEqual => return not(Comparison::Greater),
+            Comparison::SignedLess => return not(Comparison::SignedGreaterOrEqual),
+            Comparison::SignedLessOrEqual => return not(Comparison::SignedGreater),
             Comparison::Bits => {}
         }
         let settled = |number: Self| {
