@@ -60,16 +60,19 @@ pub fn ledger(data: &[u8]) {
                 births[(step[1] & 7) as usize] += 1;
             }
             5 => ledger.end(connection),
-            6 => ledger.carried_by(connection, u32::from(step[2] & 3)),
+            6 if which & 8 != 0 => ledger.end_pass(),
+            6 => ledger.carried_by(connection, u32::from(step[2] & 3), more),
             _ => {
-                let (app, destination) =
-                    (format!("app{}", step[2] % 5), Some(format!("{}.example", step[3] % 9)));
+                let app = format!("app{}", step[2] % 5);
+                let name = Some(format!("{}.example", step[3] % 9));
+                let (host, address) = if more & 2 != 0 { (name, None) } else { (None, name) };
                 ledger.describe(
                     connection,
                     Owner {
                         app: &app,
                         uid: 1,
-                        destination,
+                        host,
+                        address,
                         is_32_bit: false,
                         is_other_users: more & 1 != 0,
                         stays: false,
@@ -89,5 +92,7 @@ pub fn ledger(data: &[u8]) {
     for id in ledger.connections() {
         ledger.end(id);
     }
+    (0..3).for_each(|_| ledger.end_pass());
+    assert!(ledger.connections().is_empty());
     assert_eq!(ledger.view().total.whole(), view.total.whole());
 }

@@ -1,6 +1,6 @@
 //! All connections' accounts, folded into one per app and destination when they end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::{Parts, Reason, connection::Connection};
 use crate::record::{Body, ConnectionId, Ended, Event};
@@ -26,6 +26,9 @@ impl Default for Limits {
 const OTHERS: &str = "others";
 /// What stands for a destination that nobody knows.
 pub(super) const UNKNOWN: &str = "unknown";
+/// Passes over all rings that an ended socket is kept for: a write to the `SSL*` on it may lie in a ring that was read before the
+/// one with the end. The next pass brings it, and the pass after that stands for what waits for a hole to be filled.
+const PASSES: u32 = 2;
 
 /// Whose a connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +37,10 @@ pub struct Owner<'a> {
     pub app: &'a str,
     /// Its uid.
     pub uid: u32,
-    /// Where it goes: a host name, else an address; none when neither is known.
-    pub destination: Option<String>,
+    /// The host name it goes to, when that is known.
+    pub host: Option<String>,
+    /// The address it goes to: what it is called by while nobody knows a name.
+    pub address: Option<String>,
     /// Its process is a 32-bit one.
     pub is_32_bit: bool,
     /// Its content is another user's, and not looked at.
@@ -50,7 +55,8 @@ type AppKey = (String, u32);
 struct Open {
     account: Connection,
     app: AppKey,
-    destination: Option<String>,
+    host: Option<String>,
+    address: Option<String>,
     stays: bool,
     /// Of an `SSL*`: the socket it writes to.
     below: Option<ConnectionId>,
@@ -83,7 +89,10 @@ struct Row {
 pub struct Ledger {
     limits: Limits,
     open: HashMap<ConnectionId, Open>,
-    sockets: HashMap<(u32, u32), ConnectionId>,
+    /// By process, descriptor and birth: a number is used again.
+    sockets: BTreeMap<(u32, u32, u64), ConnectionId>,
+    /// Sockets that have ended, and the passes since.
+    ending: VecDeque<(ConnectionId, u32)>,
     /// Connections that were added up without having ended: what comes later is counted from there.
     given_up: HashMap<ConnectionId, Ended>,
     rows: BTreeMap<AppKey, BTreeMap<String, Row>>,
@@ -119,7 +128,8 @@ impl Ledger {
         Ledger {
             limits,
             open: HashMap::new(),
-            sockets: HashMap::new(),
+            sockets: BTreeMap::new(),
+            ending: VecDeque::new(),
             given_up: HashMap::new(),
             rows: BTreeMap::new(),
             destinations: 0,
@@ -151,8 +161,11 @@ impl Ledger {
         if open.app.1 != owner.uid || open.app.0 != owner.app {
             open.app = (owner.app.to_owned(), owner.uid);
         }
-        if owner.destination.is_some() {
-            open.destination = owner.destination;
+        if owner.host.is_some() {
+            open.host = owner.host;
+        }
+        if owner.address.is_some() {
+            open.address = owner.address;
         }
         open.account.is_32_bit = owner.is_32_bit;
         open.account.is_other_users = owner.is_other_users;
@@ -166,10 +179,13 @@ impl Ledger {
         }
     }
 
-    /// An `SSL*` writes to this descriptor of its process.
-    pub fn carried_by(&mut self, ssl: ConnectionId, fd: u32) {
-        let socket = self.sockets.get(&(ssl.tgid, fd)).copied();
-        let Some(socket) = socket.filter(|_| ssl.socket().is_none()) else { return };
+    /// An `SSL*` writes at this time (see [`Event::ktime`]) to this descriptor of its process.
+    pub fn carried_by(&mut self, ssl: ConnectionId, fd: u32, ktime: u64) {
+        if ssl.socket().is_some() {
+            return;
+        }
+        let of_number = self.sockets.range((ssl.tgid, fd, 0)..=(ssl.tgid, fd, ktime));
+        let Some(socket) = of_number.map(|(_, id)| *id).next_back() else { return };
         let Some(above) = self.open.get(&ssl) else { return };
         if above.below == Some(socket) {
             return;
@@ -222,8 +238,24 @@ impl Ledger {
         row.sealed = row.sealed.saturating_add(bytes);
     }
 
-    /// A connection is over: its account is added to its app's.
+    /// A connection is over: its account is added to its app's, that of a socket a little later.
     pub fn end(&mut self, id: ConnectionId) {
+        if id.socket().is_some() && self.open.contains_key(&id) {
+            self.ending.push_back((id, 0));
+        } else {
+            self.close(id);
+        }
+    }
+
+    /// A pass over all rings has been looked at.
+    pub fn end_pass(&mut self) {
+        self.ending.iter_mut().for_each(|(_, passes)| *passes = passes.saturating_add(1));
+        while let Some((id, _)) = self.ending.pop_front_if(|(_, passes)| *passes > PASSES) {
+            self.close(id);
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId) {
         let Some(open) = self.open.remove(&id) else { return };
         if let Some(counts) = open.account.resumable() {
             if self.given_up.len() >= self.limits.connections {
@@ -232,9 +264,7 @@ impl Ledger {
             self.given_up.insert(id, counts);
         }
         if let Some(socket) = id.socket() {
-            if self.sockets.get(&(id.tgid, socket.fd)) == Some(&id) {
-                self.sockets.remove(&(id.tgid, socket.fd));
-            }
+            self.sockets.remove(&(id.tgid, socket.fd, id.born));
             if self.hand_up(id, &open) {
                 return self.fold(&open, &open.carried, false);
             }
@@ -247,8 +277,9 @@ impl Ledger {
                 below.above = None;
             }
             below.carried.add(&parts);
-            if below.destination.is_none() {
-                below.destination.clone_from(&open.destination);
+            // It was told the name; its socket may have a guess.
+            if open.host.is_some() {
+                below.host = open.host;
             }
             return;
         }
@@ -282,8 +313,11 @@ impl Ledger {
             }
             rest = rest.saturating_sub(own);
             above.wire = Some(above.wire.unwrap_or(0).saturating_add(own));
-            if above.destination.is_none() {
-                above.destination.clone_from(&socket.destination);
+            if above.host.is_none() {
+                above.host.clone_from(&socket.host);
+            }
+            if above.address.is_none() {
+                above.address.clone_from(&socket.address);
             }
             above.stays |= socket.stays;
             last = Some(rider);
@@ -297,33 +331,36 @@ impl Ledger {
     /// Adds everything up.
     pub fn view(&self) -> View {
         let mut rows = self.rows.clone();
-        let mut add = |open: &Open, parts: &Parts, unplaced: bool| {
+        let mut add = |open: &Open, destination: String, parts: &Parts, unplaced: bool| {
             if open.stays {
                 return;
             }
-            let app = rows.entry(open.app.clone()).or_default();
-            let row = app.entry(destination(open)).or_default();
+            let row = rows.entry(open.app.clone()).or_default().entry(destination).or_default();
             if unplaced { row.unplaced.add(parts) } else { row.parts.add(parts) }
         };
-        let mut carried: HashMap<ConnectionId, Parts> = HashMap::new();
+        let mut carried: HashMap<ConnectionId, (Parts, Option<&String>)> = HashMap::new();
         for (id, open) in self.open.iter().filter(|(id, _)| id.socket().is_none()) {
             let mut parts = open.fresh();
             if let Some(below) = open.below.filter(|below| self.open.contains_key(below)) {
-                carried.entry(below).or_default().add(&parts);
+                let (on_top, host) = carried.entry(below).or_default();
+                on_top.add(&parts);
+                *host = host.or(open.host.as_ref());
             } else if let Some(wire) = open.wire {
                 parts.tls_overhead = wire.saturating_sub(parts.whole());
-                add(open, &parts, false);
+                add(open, destination(open), &parts, false);
             } else {
                 log::trace!("{id:?}: no socket known");
-                add(open, &parts, true);
+                add(open, destination(open), &parts, true);
             }
         }
         for (id, open) in self.open.iter().filter(|(id, _)| id.socket().is_some()) {
-            let mut on_top = open.carried;
-            if let Some(parts) = carried.get(id) {
+            let (mut on_top, mut told) = (open.carried, None);
+            if let Some((parts, host)) = carried.get(id) {
                 on_top.add(parts);
+                told = host.cloned();
             }
-            add(open, &carrying(&open.account, &on_top), false);
+            let destination = told.unwrap_or_else(|| destination(open));
+            add(open, destination, &carrying(&open.account, &on_top), false);
         }
         View::of(rows)
     }
@@ -335,17 +372,18 @@ impl Ledger {
                 else {
                     break;
                 };
-                self.end(oldest);
+                self.close(oldest);
             }
             if let Some(socket) = id.socket() {
-                self.sockets.insert((id.tgid, socket.fd), id);
+                self.sockets.insert((id.tgid, socket.fd, id.born), id);
             }
         }
         let Ledger { open, given_up, age, .. } = self;
         open.entry(id).or_insert_with(|| Open {
             account: Connection::new(id, given_up.remove(&id).unwrap_or_default()),
             app: (UNKNOWN.to_owned(), u32::MAX),
-            destination: None,
+            host: None,
+            address: None,
             stays: false,
             below: None,
             wire: None,
@@ -406,7 +444,7 @@ fn carrying(socket: &Connection, on_top: &Parts) -> Parts {
 }
 
 fn destination(open: &Open) -> String {
-    open.destination.clone().unwrap_or_else(|| UNKNOWN.to_owned())
+    open.host.as_ref().or(open.address.as_ref()).cloned().unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 impl View {

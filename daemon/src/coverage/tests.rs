@@ -31,15 +31,25 @@ fn ended(connection: ConnectionId, sent: u64, skipped: u64) -> Event {
     )
 }
 
-fn owner(destination: &str) -> Owner<'static> {
+fn owner(host: &str) -> Owner<'static> {
     Owner {
         app: "org.example",
         uid: 10_123,
-        destination: Some(destination.to_owned()),
+        host: Some(host.to_owned()),
+        address: None,
         is_32_bit: false,
         is_other_users: false,
         stays: false,
     }
+}
+
+/// A time after every socket's birth.
+const LATE: u64 = 100;
+
+/// Ends a connection, and lets the passes go by after which that is final.
+fn end(ledger: &mut Ledger, id: ConnectionId) {
+    ledger.end(id);
+    (0..3).for_each(|_| ledger.end_pass());
 }
 
 const HELLO: &[u8] = &[22, 3, 1, 0, 5, 1, 2, 3, 4, 5];
@@ -138,19 +148,51 @@ fn hooked_tls_adds_up_to_what_the_socket_sent() {
         ledger.take(&sent(id, 0, 10, HELLO));
         ledger.take(&sent(SSL, 0, 6, b"secret"));
         ledger.describe(SSL, owner("a.example"));
-        ledger.describe(id, Owner { destination: (order < 2).then(|| "a.example".to_owned()), ..owner("") });
-        ledger.carried_by(SSL, 4);
+        // Its address is known, and half of the time a name that was only guessed.
+        let (host, address) = ((order < 2).then(|| "guess.example".to_owned()), Some("192.0.2.1".to_owned()));
+        ledger.describe(id, Owner { host, address, ..owner("") });
+        ledger.carried_by(SSL, 4, LATE);
         // Told again, as it is with every write.
-        ledger.carried_by(SSL, 4);
+        ledger.carried_by(SSL, 4, LATE);
         ledger.counted(id, Ended { sent: 100, skipped: 90 });
         ledger.counted(SSL, Ended { sent: 40, skipped: 30 });
-        assert_eq!(ledger.view().total, expected, "{order}");
+        let named = (expected, vec![("a.example".into(), expected)]);
+        assert_eq!(only(&ledger.view()), named, "{order}");
         let (first, second) = if order % 2 == 0 { (SSL, id) } else { (id, SSL) };
-        ledger.end(first);
-        assert_eq!(ledger.view().total, expected, "{order}");
-        ledger.end(second);
-        assert_eq!(only(&ledger.view()), (expected, vec![("a.example".into(), expected)]), "{order}");
+        for ended in [first, second] {
+            end(&mut ledger, ended);
+            assert_eq!(only(&ledger.view()), named, "{order}");
+        }
     }
+}
+
+#[test]
+fn a_write_that_is_read_after_its_sockets_end_still_belongs_to_it() {
+    let mut ledger = Ledger::new(Limits::default());
+    // The number was used again before the write came up.
+    let again = ConnectionId { born: 20, ..socket(4) };
+    for id in [socket(4), again] {
+        ledger.take(&sent(id, 0, 10, HELLO));
+        ledger.take(&ended(id, 100, 90));
+        ledger.describe(id, Owner { host: None, address: Some("192.0.2.1".to_owned()), ..owner("") });
+    }
+    ledger.end(socket(4));
+    ledger.end_pass();
+    ledger.take(&sent(SSL, 0, 6, b"secret"));
+    ledger.describe(SSL, owner("a.example"));
+    ledger.carried_by(SSL, 4, 19);
+    for id in [SSL, again] {
+        end(&mut ledger, id);
+    }
+    let read = ("a.example".to_owned(), parts(6, 94, &[]));
+    let not_read = ("192.0.2.1".to_owned(), parts(0, 0, &[(Reason::TlsNotHooked, 100)]));
+    assert_eq!(only(&ledger.view()).1, [not_read, read]);
+    // Before the first of them was born there was none.
+    let early = ConnectionId { born: 6, ..SSL };
+    ledger.take(&sent(socket(4), 0, 10, HELLO));
+    ledger.carried_by(early, 4, 6);
+    ledger.end(socket(4));
+    assert_eq!(ledger.view().total.whole(), 210);
 }
 
 #[test]
@@ -162,7 +204,7 @@ fn several_tls_connections_may_follow_each_other_on_one_socket() {
         let ssl = ConnectionId { born: turn, ..SSL };
         ledger.take(&sent(ssl, 0, 6, b"secret"));
         ledger.describe(ssl, owner("a.example"));
-        ledger.carried_by(ssl, 4);
+        ledger.carried_by(ssl, 4, LATE);
         ledger.end(ssl);
     }
     ledger.take(&ended(socket(4), 300, 290));
@@ -181,16 +223,16 @@ fn one_tls_object_may_go_from_socket_to_socket() {
         }
         ledger.take(&sent(SSL, 0, 6, b"secret"));
         ledger.describe(SSL, owner("a.example"));
-        ledger.carried_by(SSL, 4);
+        ledger.carried_by(SSL, 4, LATE);
         if first_ends {
-            ledger.end(socket(4));
+            end(&mut ledger, socket(4));
         }
-        ledger.carried_by(SSL, 5);
+        ledger.carried_by(SSL, 5, LATE);
         ledger.take(&sent(SSL, 6, 7, b"another"));
         let expected = parts(13, 187, &[]);
         assert_eq!(ledger.view().total, expected, "{first_ends}");
         for id in [SSL, socket(5), socket(4)] {
-            ledger.end(id);
+            end(&mut ledger, id);
             assert_eq!(ledger.view().total, expected, "{first_ends}");
         }
     }
@@ -202,7 +244,7 @@ fn tls_without_a_known_socket_is_set_against_what_is_not_hooked() {
     ledger.take(&sent(socket(4), 0, 10, HELLO));
     ledger.describe(socket(4), owner("a.example"));
     ledger.take(&ended(socket(4), 100, 90));
-    ledger.end(socket(4));
+    end(&mut ledger, socket(4));
     ledger.take(&sent(SSL, 0, 6, b"secret"));
     ledger.describe(SSL, owner("a.example"));
     let expected = parts(6, 0, &[(Reason::TlsNotHooked, 94)]);
@@ -234,7 +276,7 @@ fn what_stays_is_no_egress_and_what_is_sealed_or_anothers_is_not_read() {
     let expected = parts(4, 0, &[(Reason::EncryptedInside, 5), (Reason::OtherUser, 3)]);
     assert_eq!(only(&ledger.view()).0, expected);
     for id in [socket(4), socket(5), socket(7)] {
-        ledger.end(id);
+        end(&mut ledger, id);
     }
     assert_eq!(only(&ledger.view()).0, expected);
     assert!(ledger.connections().is_empty());
@@ -246,7 +288,7 @@ fn what_was_given_up_and_comes_back_is_counted_once() {
     ledger.take(&sent(socket(4), 0, 5, b"first"));
     ledger.counted(socket(4), Ended { sent: 25, skipped: 20 });
     ledger.describe(socket(4), owner("a.example"));
-    ledger.end(socket(4));
+    end(&mut ledger, socket(4));
     ledger.take(&sent(socket(4), 25, 6, b"second"));
     ledger.take(&ended(socket(4), 40, 29));
     ledger.describe(socket(4), owner("a.example"));
@@ -262,15 +304,15 @@ fn nothing_grows_beyond_its_limit_and_no_byte_goes_missing() {
         let id = ConnectionId { born: number, ..socket(number) };
         ledger.take(&sent(id, 0, 3, b"abc"));
         let app = format!("app{}", number % 20);
-        let destination = Some(format!("{number}.example"));
-        ledger.describe(id, Owner { app: &app, destination, ..owner("") });
+        ledger.describe(id, Owner { app: &app, ..owner(&format!("{number}.example")) });
         assert!(ledger.connections().len() <= 5);
     }
     let view = ledger.view();
     assert_eq!(view.total, parts(600, 0, &[]));
     for id in ledger.connections() {
-        ledger.end(id);
+        end(&mut ledger, id);
     }
+    assert!(ledger.connections().is_empty());
     let view = ledger.view();
     assert_eq!(view.total, parts(600, 0, &[]));
     assert!(view.apps.len() <= 4, "{view:?}");

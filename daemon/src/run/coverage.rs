@@ -92,7 +92,8 @@ impl Coverage {
         let owner = Owner {
             app: &flow.app.name,
             uid: flow.app.uid,
-            destination: destination(flow),
+            host: flow.host.clone(),
+            address: address(flow),
             is_32_bit: is_32_bit(id.tgid),
             is_other_users: !users.contains(&flow.app.user),
             stays: flow.loopback && !loopback,
@@ -105,9 +106,14 @@ impl Coverage {
         self.ledger.borrow_mut().stays(id);
     }
 
-    /// An `SSL*` writes to this descriptor.
-    pub(super) fn carried_by(&self, ssl: ConnectionId, fd: u32) {
-        self.ledger.borrow_mut().carried_by(ssl, fd);
+    /// An `SSL*` writes at this time to this descriptor.
+    pub(super) fn carried_by(&self, ssl: ConnectionId, fd: u32, ktime: u64) {
+        self.ledger.borrow_mut().carried_by(ssl, fd, ktime);
+    }
+
+    /// A pass over all rings has been looked at.
+    pub(super) fn end_pass(&self) {
+        self.ledger.borrow_mut().end_pass();
     }
 
     /// A connection is over.
@@ -164,7 +170,8 @@ struct Sealed {
 
 impl Observer for Sealed {
     fn message(&mut self, flow: &Flow, message: &Message, tree: &Tree, alerts: &[Alert]) {
-        if let (Some(opaque), Some(destination)) = (&tree.opaque, destination(flow)) {
+        if let (Some(opaque), Some(destination)) = (&tree.opaque, flow.host.clone().or_else(|| address(flow)))
+        {
             let bytes = opaque.bytes as u64;
             self.ledger.borrow_mut().sealed(&flow.app.name, flow.app.uid, &destination, bytes);
         }
@@ -174,9 +181,8 @@ impl Observer for Sealed {
     }
 }
 
-/// The host, else the address.
-fn destination(flow: &Flow) -> Option<String> {
-    flow.host.clone().or_else(|| flow.peer.map(|peer| peer.ip().to_canonical().to_string()))
+fn address(flow: &Flow) -> Option<String> {
+    flow.peer.map(|peer| peer.ip().to_canonical().to_string())
 }
 
 fn now() -> String {

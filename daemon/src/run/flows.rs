@@ -253,7 +253,7 @@ impl Flows {
         let open = self.open.get_mut(&connection)?;
         let (number, how) = open.ladder.take()?;
         let (fd, flow) = (u32::try_from(number).ok()?, open.flow);
-        self.coverage.carried_by(connection, fd);
+        self.coverage.carried_by(connection, fd, ktime);
         let facts = self.seen.facts(connection.tgid, fd, ktime).cloned().unwrap_or_default();
         let peer = facts.peer.or_else(|| {
             let led = self.ask.peer(connection.tgid, fd)?;

@@ -520,6 +520,7 @@ fn watch(
         }
         let pass = ciphers.drain(session, &mut order, flows);
         order.end_pass(pass.number, flows);
+        flows.coverage.end_pass();
         for (connection, wanted) in flows.take_answers() {
             if let Err(error) = session.answer(connection, wanted) {
                 log::debug!("{error}");

@@ -423,6 +423,13 @@ impl Flows {
         };
         self.cannot_read(connection, event, name, why);
         let Parsed::Complete(hello) = hello else { return };
+        if let Some(name) = &hello.server_name {
+            // What is said in the connection itself is worth more than what was looked up before it.
+            self.pipeline.update(flow, |flow| {
+                flow.host = Some(name.clone());
+                flow.host_from = "sni".to_owned();
+            });
+        }
         if let Some(facts) = self.seen.facts.of(connection) {
             facts.server_name = hello.server_name;
             log::debug!("{connection:?} is encrypted: {facts:?}");
