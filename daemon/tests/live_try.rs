@@ -19,7 +19,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -29,6 +29,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use telltale::trial::{ANSWER_FILE, ASKED_FILE, RANDOM, Trial};
 
 /// The outside of TLS: a ClientHello without extensions, then a record of 64 bytes.
 const OWN_TLS: &str = "import socket, sys, os\n\
@@ -231,6 +232,25 @@ fn sent_not_readable_and_not_seen() {
     }
     // Nobody watches any more.
     assert!(!phone.store().join("try.json").exists());
+}
+
+#[test]
+fn nothing_is_handed_out_before_it_would_be_seen() {
+    if library().is_none() {
+        return;
+    }
+    let store = tempfile::tempdir().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let asked = Trial::new(&[7; RANDOM], now);
+    fs::write(store.path().join(ASKED_FILE), asked.to_json()).unwrap();
+    // One that comes as far as its hooks and no further.
+    let output = Command::new(env!("CARGO_BIN_EXE_telltale"))
+        .args(["run", "--lib", "/no/such/libssl.so", "--store"])
+        .arg(store.path())
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(!store.path().join(ANSWER_FILE).exists(), "it says that it watches, and does not");
 }
 
 /// What every secret here begins with.

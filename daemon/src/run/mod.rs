@@ -195,7 +195,6 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         flows.coverage.go_on(store.join(EVIDENCE));
         notes.extend(damaged);
         flows.set_trials(Trials::new(store, truth, evidence.clone()));
-        notes.extend(flows.look_at_trial());
     }
 
     let attach = options.attach.map(|attach| match attach {
@@ -225,6 +224,8 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         flows.set_births(births);
     }
     notes.extend(session.hook_also(&config.libraries));
+    // Once everything is hooked: `telltale try` takes its answer for the word to begin.
+    notes.extend(flows.look_at_trial());
     say_what_is_watched(&session);
     tell_own_tls(&mut session, store);
     for note in notes {
@@ -502,9 +503,7 @@ fn watch(
             }
         }
 
-        if is_ready(FILES) && sources.files.is_some_and(Files::changed) {
-            housekeeping(flows, session);
-        }
+        let changed = is_ready(FILES) && sources.files.is_some_and(Files::changed);
 
         // Before sleep, and now and then while there is no end of records.
         let house = pace != Pace::Asleep && looked.elapsed() >= HOUSEKEEPING;
@@ -525,6 +524,10 @@ fn watch(
             if let Err(error) = session.answer(connection, wanted) {
                 log::debug!("{error}");
             }
+        }
+        if changed {
+            // After the pass: what was sent before the owner asked for a verdict belongs to it.
+            housekeeping(flows, session);
         }
         if let Some(lost) = losses.after(session.records(), SystemTime::now()) {
             say(Severity::Warn, &lost);
