@@ -78,6 +78,11 @@ impl Wanted {
             && self.id.is_none()
     }
 
+    /// Everything of an app, and nothing else.
+    fn is_whole_app(&self) -> bool {
+        self.app.is_some() && Wanted { app: None, ..self.clone() }.says_nothing()
+    }
+
     fn fits(&self, record: &Map<String, Value>) -> bool {
         let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default();
         let time = text("time");
@@ -96,6 +101,9 @@ pub enum Error {
     /// The evidence.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is kept beside it.
+    #[error(transparent)]
+    Saved(#[from] saved::Error),
     /// There is none.
     #[error("{} does not exist; name a folder of evidence or a file of JSON lines with --evidence", .0.display())]
     Nothing(PathBuf),
@@ -243,6 +251,13 @@ fn forget(command: &EvidenceCommand) -> Result<usize, Error> {
     let coverage = command.from.join(saved::COVERAGE_FILE);
     if command.wanted.all && coverage.exists() {
         std::fs::remove_file(&coverage).map_err(|error| Error::Write { file: coverage, error })?;
+    } else if command.wanted.is_whole_app()
+        && let Some(mut record) = saved::coverage(&command.from)
+        && let Some(Value::Array(apps)) = record.get_mut("apps")
+    {
+        // To whom it sent, and how much.
+        apps.retain(|app| !app.as_object().is_some_and(|app| command.wanted.fits(app)));
+        saved::keep_coverage(&command.from, record)?;
     }
     Ok(count)
 }
@@ -629,6 +644,20 @@ mod tests {
             !left.contains("=1+1") && !left.contains("POST /sa") && left.contains("490154203237518"),
             "{left}"
         );
+    }
+
+    #[test]
+    fn forgetting_an_app_takes_its_row_of_the_coverage_along() {
+        let dir = evidence();
+        let file = dir.path().join(saved::COVERAGE_FILE);
+        let coverage = r#"{"type":"coverage","apps":[{"app":"com.a","read":1,"destinations":[{"destination":"a.example"}]},{"app":"com.b","read":2}]}"#;
+        std::fs::write(&file, coverage).unwrap();
+        // Of one kind, the app's other traffic still counts.
+        forget(&command("forget --app com.a --kind music", &dir)).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), coverage);
+        forget(&command("forget --app com.a", &dir)).unwrap();
+        let left = std::fs::read_to_string(&file).unwrap();
+        assert!(!left.contains("a.example") && left.contains("com.b"), "{left}");
     }
 
     #[test]
