@@ -1,6 +1,6 @@
 //! A CPU that goes and returns under traffic: its ring is read again, and what was lost meanwhile is counted.
 //!
-//! Needs root, the `raw_syscalls` tracepoints, python3 and a CPU that may be switched off; else the test says
+//! Needs root, the `raw_syscalls` tracepoints, python3, taskset and a CPU that may be switched off; else the test says
 //! `skipped: REASON`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -92,6 +92,12 @@ for line in sys.stdin:
     assert!(session.follow_cpus().unwrap());
     assert!(session.rings().any(|ring| ring.cpu == 1));
     assert!(heard(&mut session) > 0);
+    // What is mapped there is told of, too.
+    let mut mapper = Command::new("taskset").args(["-c", "1", "/bin/true"]).spawn().unwrap();
+    assert!(mapper.wait().unwrap().success());
+    session.take_mappers();
+    session.follow_mappings();
+    assert!(session.take_mappers().contains(&mapper.id()), "nothing is told of what is mapped there");
     let tally = session.tally().unwrap();
     println!("{} attempts, {} records, {} lost", tally.attempts, tally.records, tally.lost());
     drop(client.stdin.take());

@@ -12,10 +12,11 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
+    process::Command,
     time::{Duration, SystemTime},
 };
 
-use live::{Client, Library, byte_at, session, ways};
+use live::{Client, Library, byte_at, machine::or_skip, session, ways};
 use telltale::{
     kernel::{Options, Session},
     record::{Body, ConnectionId, Direction, Event},
@@ -308,6 +309,33 @@ fn a_library_mapped_later_is_hooked_and_its_successor_too() {
         }
         session.stop().unwrap();
     }
+}
+
+#[test]
+fn a_library_of_which_the_kernel_had_no_room_to_tell_is_hooked_all_the_same() {
+    let Some((way, library)) = ways().into_iter().next() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join(library.path().file_name().unwrap());
+    fs::copy(library.path(), &copy).unwrap();
+    let started = Session::start(&Options { attach: Some(way), ..Options::default() });
+    let Some(mut session) = or_skip(way, started) else { return };
+    // Each start tells of three files and more, in a hundred bytes each: on every CPU more than its 32 KiB. Nobody reads meanwhile.
+    let burst = "for cpu in $(seq 0 $(($(nproc --all) - 1))); do taskset -c $cpu sh -c \
+        'n=0; while [ $n -lt 200 ]; do /bin/true; n=$((n + 1)); done' || :; done 2>/dev/null";
+    assert!(Command::new("sh").args(["-c", burst]).status().unwrap().success());
+    let mut client = Client::start_with(&library, &["line", "open:9", "write:9:77"], folder.path());
+    client.wait_for_line();
+    // That something was left out is told with the next that is mapped; then everything is looked at.
+    let hooked = live::until(Duration::from_secs(120), || {
+        session.follow_mappings();
+        assert!(Command::new("/bin/true").status().unwrap().success());
+        session.libraries().iter().any(|known| known.path == copy)
+    });
+    assert!(hooked, "{:?}", session.libraries());
+    client.send_line();
+    let found = streams(&client.watch(&mut session));
+    assert_eq!(found["host9.example"].bytes, pattern(9, 0..77));
+    session.stop().unwrap();
 }
 
 #[test]

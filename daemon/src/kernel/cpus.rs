@@ -3,7 +3,7 @@
 
 use std::{fs, io};
 
-use super::{KernelError, Session, ring::Ring, sys};
+use super::{KernelError, Session, ring::Ring, sys, watch::Watch};
 
 /// Which CPUs run.
 pub(super) const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -77,6 +77,11 @@ impl Session {
         }
         for cpu in new.into_iter().chain(deaf) {
             self.open_rings(cpu)?;
+        }
+        // Likewise what tells of mapped files; of those that were mapped meanwhile nobody has told.
+        if self.watch.is_some() {
+            self.watch = Some(Watch::open(&online)?);
+            self.look_everywhere();
         }
         Ok(true)
     }

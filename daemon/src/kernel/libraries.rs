@@ -131,6 +131,12 @@ fn seen_as(mapping: &Mapping) -> (Inode, u64) {
     (mapping.inode, if apk::is_apk(&mapping.path) { mapping.offset } else { 0 })
 }
 
+/// The processes that are there now.
+pub(super) fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Every executable file mapping of every process, each file once.
 pub(super) fn mapped_everywhere() -> Vec<Mapping> {
     mapped_by().into_iter().map(|(mapping, _)| mapping).collect()
@@ -140,11 +146,9 @@ pub(super) fn mapped_everywhere() -> Vec<Mapping> {
 pub(super) fn mapped_by() -> Vec<(Mapping, usize)> {
     let mut known: HashMap<(Inode, u64), usize> = HashMap::new();
     let mut mappings: Vec<(Mapping, usize)> = Vec::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return mappings };
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    for pid in processes() {
         // A process that ends meanwhile, or a kernel thread, has nothing to show.
-        let Ok(maps) = fs::read_to_string(process.path().join("maps")) else { continue };
+        let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { continue };
         let mut counted = HashSet::new();
         for mapping in maps.lines().filter_map(|line| parse(pid, line)) {
             if !counted.insert(seen_as(&mapping)) {

@@ -489,8 +489,9 @@ impl Session {
         let mut mappings = Vec::new();
         let asks_for_kinds = self.asks_for_kinds();
         let mut in_32_bit = HashSet::new();
+        let mut complete = true;
         if let Some(watch) = &mut self.watch {
-            watch.drain(|mapping, generation| {
+            complete = watch.drain(|mapping, generation| {
                 self.mappers.insert(mapping.pid);
                 if asks_for_kinds && self.sends.is_32_bit(&mapping, generation) {
                     in_32_bit.insert(mapping.pid);
@@ -509,6 +510,9 @@ impl Session {
         }
         for (mapping, _) in &mappings {
             self.hook_mapped(mapping);
+        }
+        if !complete {
+            self.look_everywhere();
         }
         let new = self.libraries.len().saturating_sub(before);
         if !mappings.is_empty() {

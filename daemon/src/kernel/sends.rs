@@ -13,11 +13,7 @@
 //! kind; on x86 only its program file does, at which the daemon looks.
 #![forbid(unsafe_code)]
 
-use std::{
-    collections::HashMap,
-    fs::{self, File},
-    io::Read,
-};
+use std::{collections::HashMap, fs::File, io::Read};
 
 use super::{
     KernelError, Session,
@@ -155,12 +151,17 @@ impl Session {
         self.sends.hooks = hooks;
         self.sends.path = Some(path);
         self.sends.for_32_bit = path == SendsPath::Raw;
+        self.look_for_32_bit();
+        Ok(())
+    }
+
+    /// Finds the processes that run 32-bit code now, where it matters.
+    pub(super) fn look_for_32_bit(&mut self) {
         if self.asks_for_kinds() {
             for pid in processes_in_32_bit() {
                 self.runs_32_bit(pid);
             }
         }
-        Ok(())
     }
 
     /// The way in which socket sends are watched; none when they are not.
@@ -260,10 +261,8 @@ impl Sends {
 
 /// The processes that run 32-bit code now.
 fn processes_in_32_bit() -> Vec<u32> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-    processes
-        .filter_map(pid)
+    libraries::processes()
+        .into_iter()
         .filter(|pid| File::open(format!("/proc/{pid}/exe")).is_ok_and(holds_32_bit))
         .collect()
 }

@@ -4,8 +4,9 @@
 use std::os::fd::BorrowedFd;
 
 use super::{
+    Session,
     error::KernelError,
-    libraries::{Inode, Mapping},
+    libraries::{self, Inode, Mapping},
     ring::Ring,
     sys::perf,
 };
@@ -33,6 +34,7 @@ impl Watch {
     }
 
     /// Hands on the executable file mappings made since, with their inode's generation. False when some were lost.
+    #[must_use]
     pub(super) fn drain(&mut self, mut sink: impl FnMut(Mapping, u64)) -> bool {
         let mut complete = true;
         for ring in &mut self.rings {
@@ -47,6 +49,20 @@ impl Watch {
             });
         }
         complete
+    }
+}
+
+impl Session {
+    /// Looks at everything that is mapped, as at the start: of some of it the kernel could not tell.
+    pub(super) fn look_everywhere(&mut self) {
+        log::debug!("not every newly mapped file was told of: all are looked at");
+        self.mappers.extend(libraries::processes());
+        self.look_for_32_bit();
+        if !self.only_named {
+            for mapping in libraries::mapped_everywhere() {
+                self.consider(&mapping);
+            }
+        }
     }
 }
 
