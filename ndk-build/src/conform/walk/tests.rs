@@ -1,5 +1,6 @@
 //! Small programs, right and wrong, among them the two that a phone's kernel refused while this machine's took them.
 
+use super::state::FRAME;
 use super::*;
 
 /// One instruction: code, destination, source, offset, constant.
