@@ -19,20 +19,12 @@ use std::{
     time::Duration,
 };
 
-use live::daemon::{Daemon, Net, can_watch_sends, has, must};
+use live::{
+    daemon::{Daemon, Net, can_watch_sends, finish, has, line_of, must, python},
+    uids::uids,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-/// uids that nobody else on the machine has.
-const CLEAR: u32 = 27_301;
-const DATAGRAMS: u32 = 27_302;
-const HOOKED: u32 = 27_303;
-const UNKNOWN_TLS: u32 = 27_304;
-const SIX: u32 = 27_305;
-const EARLY: u32 = 27_306;
-const FLOOD: u32 = 27_307;
-const SMALL: u32 = 27_308;
-const ELSEWHERE: u32 = 27_309;
 
 /// Reads everything on TCP 8000 (clear) and 8443 (TLS), both families, and UDP 8053; answers nothing.
 const SERVER: &str = r"
@@ -63,12 +55,6 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn line_of(child: &mut Child) -> String {
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    line.trim().to_owned()
-}
-
 /// A server with a certificate of its own.
 fn server(net: &Net, folder: &Path) -> Child {
     let shown = folder.display();
@@ -79,12 +65,6 @@ fn server(net: &Net, folder: &Path) -> Child {
     let mut child = net.python(&net.outside, 0, &format!("FOLDER='{shown}'\n{SERVER}"));
     assert_eq!(line_of(&mut child), "ready");
     child
-}
-
-fn finish(mut child: Child) {
-    drop(child.stdin.take());
-    let status = child.wait().unwrap();
-    assert!(status.success(), "{status}");
 }
 
 /// Bytes and packets that a uid sent to a port of the server, as nftables counts them on their way out.
@@ -141,17 +121,17 @@ fn the_ledger_agrees_with_the_firewalls_counters_for_every_uid() {
     let Some(net) = Net::new("ledger") else { return };
     let folder = tempfile::tempdir().unwrap();
     let server = server(&net, folder.path());
-    let uids = [CLEAR, DATAGRAMS, HOOKED, UNKNOWN_TLS, SIX];
+    let uids @ [clear, datagrams, hooked, unknown_tls, six] = uids();
     count(&net, &uids);
     let daemon = Daemon::start(folder.path(), &["--lib", live::openssl().to_str().unwrap()]);
     // Sizes that are no round numbers; the last line says what was sent, and the client lives until it is told to end.
     let tail = "print(n,flush=True); sys.stdin.read()";
     let clients: Vec<(u32, Child)> = [
-        (CLEAR, "c=socket.create_connection(('10.77.0.1',8000))\nb=b'POST /x HTTP/1.1\\r\\nHost: clear.test\\r\\nContent-Length: 3001\\r\\n\\r\\n'+b'x'*3001\nfor i in range(40): c.sendall(b); n+=len(b); time.sleep(0 if i else .5)"),
-        (DATAGRAMS, "u=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\nfor i in range(50): n+=u.sendto(b'd'*(200+i),('10.77.0.1',8053))"),
-        (HOOKED, "x=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); x.check_hostname=False; x.verify_mode=ssl.CERT_NONE\nc=x.wrap_socket(socket.create_connection(('10.77.0.1',8443)),server_hostname='hooked.test')\nfor i in range(30): c.sendall(b'h'*2777); n+=2777"),
-        (UNKNOWN_TLS, "c=socket.create_connection(('10.77.0.1',8000))\nfor i in range(30): c.sendall(b'\\x16\\x03\\x01\\x05\\xac'+b'\\x02'*1452); n+=1457"),
-        (SIX, "c=socket.create_connection(('fd77::1',8000)); n+=c.send(b'GET / HTTP/1.1\\r\\nHost: six.test\\r\\n\\r\\n')"),
+        (clear, "c=socket.create_connection(('10.77.0.1',8000))\nb=b'POST /x HTTP/1.1\\r\\nHost: clear.test\\r\\nContent-Length: 3001\\r\\n\\r\\n'+b'x'*3001\nfor i in range(40): c.sendall(b); n+=len(b); time.sleep(0 if i else .5)"),
+        (datagrams, "u=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\nfor i in range(50): n+=u.sendto(b'd'*(200+i),('10.77.0.1',8053))"),
+        (hooked, "x=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); x.check_hostname=False; x.verify_mode=ssl.CERT_NONE\nc=x.wrap_socket(socket.create_connection(('10.77.0.1',8443)),server_hostname='hooked.test')\nfor i in range(30): c.sendall(b'h'*2777); n+=2777"),
+        (unknown_tls, "c=socket.create_connection(('10.77.0.1',8000))\nfor i in range(30): c.sendall(b'\\x16\\x03\\x01\\x05\\xac'+b'\\x02'*1452); n+=1457"),
+        (six, "c=socket.create_connection(('fd77::1',8000)); n+=c.send(b'GET / HTTP/1.1\\r\\nHost: six.test\\r\\n\\r\\n')"),
     ]
     .into_iter()
     .map(|(uid, script)| {
@@ -172,21 +152,21 @@ fn the_ledger_agrees_with_the_firewalls_counters_for_every_uid() {
             let (whole, read, overhead) =
                 (number(&app, "bytes"), number(&app, "read"), number(&app, "tls_overhead"));
             let expected = match *uid {
-                UNKNOWN_TLS => (0, 0),
-                HOOKED => (*content, whole - content),
+                uid if uid == unknown_tls => (0, 0),
+                uid if uid == hooked => (*content, whole - content),
                 _ => (*content, 0),
             };
             assert_eq!((read, overhead), expected, "{app:#}");
             match *uid {
-                HOOKED => assert!((300..8_000).contains(&overhead), "{app:#}"),
-                UNKNOWN_TLS => assert_eq!(app["unread"]["tls-not-hooked"], *content, "{app:#}"),
+                uid if uid == hooked => assert!((300..8_000).contains(&overhead), "{app:#}"),
+                uid if uid == unknown_tls => assert_eq!(app["unread"]["tls-not-hooked"], *content, "{app:#}"),
                 _ => assert_eq!(whole, *content, "{app:#}"),
             }
             // IPv4 20 or IPv6 40, then UDP 8 or TCP 20 with 12 of timestamps; a SYN has 8 more (RFC 791, 8200, 768, 9293, 7323).
             let (bytes, packets) = counted(&net, *uid);
             let header = match *uid {
-                DATAGRAMS => 28,
-                SIX => 72,
+                uid if uid == datagrams => 28,
+                uid if uid == six => 72,
                 _ => 52,
             };
             let beside = bytes - whole;
@@ -204,7 +184,7 @@ fn the_ledger_agrees_with_the_firewalls_counters_for_every_uid() {
         }
     }
     // TLS names its host; an address stands for the others.
-    assert_eq!(daemon.app(HOOKED, 1)["destinations"][0]["destination"], "hooked.test");
+    assert_eq!(daemon.app(hooked, 1)["destinations"][0]["destination"], "hooked.test");
     daemon.stop();
     finish(server);
 }
@@ -228,10 +208,11 @@ c.sendall(b'first'); print(n,flush=True); sys.stdin.readline()
 for i in range(1000): c.sendall(b'f'*7001); n+=7001
 print(n,flush=True); sys.stdin.readline(); c.sendall(b'last'); n+=4
 print(n,flush=True); sys.stdin.readline(); c.close(); sys.stdin.read()";
-    let mut client = net.python(&net.inside, FLOOD, script);
+    let [uid] = uids();
+    let mut client = net.python(&net.inside, uid, script);
     let mut output = BufReader::new(client.stdout.take().unwrap()).lines().map(|line| line.unwrap());
     assert_eq!(output.next().unwrap(), "5");
-    assert_eq!(number(&daemon.app(FLOOD, 5), "read"), 5);
+    assert_eq!(number(&daemon.app(uid, 5), "read"), 5);
     daemon.signal(Signal::SIGSTOP);
     client.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     let flood: u64 = output.next().unwrap().parse().unwrap();
@@ -241,7 +222,7 @@ print(n,flush=True); sys.stdin.readline(); c.close(); sys.stdin.read()";
     let sent: u64 = output.next().unwrap().parse().unwrap();
     assert_eq!(sent, flood + 4);
     for closed in [false, true] {
-        let app = daemon.app(FLOOD, sent);
+        let app = daemon.app(uid, sent);
         let (read, lost) = (number(&app, "read"), number(&app["unread"], "lost"));
         assert_eq!((number(&app, "bytes"), read + lost), (sent, sent), "{app:#}");
         assert!(lost > flood / 2 && read > 7001, "{app:#}");
@@ -278,7 +259,7 @@ fn an_upload_costs_a_bounded_share_and_hides_no_request_beside_it() {
         std::env::var("TELLTALE_UPLOAD_MB").ok().and_then(|text| text.parse().ok()).unwrap_or(60u64);
     for tls in [false, true] {
         let before = daemon.cpu_time();
-        let (uid, small) = (FLOOD + u32::from(tls) * 10, SMALL + u32::from(tls) * 10);
+        let [uid, small] = uids();
         let open = if tls {
             "x=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); x.check_hostname=False; x.verify_mode=ssl.CERT_NONE
 c=x.wrap_socket(socket.create_connection(('10.77.0.1',8443)),server_hostname='up.test')"
@@ -321,7 +302,7 @@ c=x.wrap_socket(socket.create_connection(('10.77.0.1',8443)),server_hostname='up
 #[test]
 fn a_client_that_was_there_first_is_counted_from_when_it_is_seen() {
     let _turn = turn();
-    if !can_watch_sends() || !has(&["setpriv", "/usr/bin/python3"]) {
+    if !can_watch_sends() || !has(&["/usr/bin/python3"]) {
         return;
     }
     // In the daemon's own namespace, whose sockets it can ask about, as on a phone.
@@ -335,13 +316,8 @@ for i in range(3):
 sys.stdin.read()",
         address.port()
     );
-    let id = EARLY.to_string();
-    let mut client = Command::new("setpriv")
-        .args(["--clear-groups", "--regid", &id, "--reuid", &id, "/usr/bin/python3", "-c", &script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let [uid] = uids();
+    let mut client = python(uid, &script);
     let _accepted = listener.accept().unwrap();
     let mut output = BufReader::new(client.stdout.take().unwrap()).lines().map(|line| line.unwrap());
     assert_eq!(output.next().unwrap(), "up");
@@ -350,7 +326,7 @@ sys.stdin.read()",
     for turn in 1..=3u64 {
         client.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         assert_eq!(output.next().unwrap(), "41");
-        let app = daemon.app(EARLY, turn * 41);
+        let app = daemon.app(uid, turn * 41);
         // The first one asks what the descriptor is, and may not be read; then they are.
         let late = app["unread"]["joined-late"].as_u64().unwrap_or(0);
         println!("{turn}: {late} of {} bytes went before it was known", turn * 41);
@@ -377,14 +353,15 @@ for i in range(3):
     for s in (c,d): s.sendall(b'GET /early HTTP/1.1\\r\\nHost: early.test\\r\\n\\r\\n')
     print(41,flush=True)
 sys.stdin.read()";
-    let mut client = net.python(&net.inside, ELSEWHERE, script);
+    let [uid] = uids();
+    let mut client = net.python(&net.inside, uid, script);
     let mut output = BufReader::new(client.stdout.take().unwrap()).lines().map(|line| line.unwrap());
     assert_eq!(output.next().unwrap(), "up");
     let daemon = Daemon::start(folder.path(), &["--lib", live::openssl().to_str().unwrap()]);
     for turn in 1..=3u64 {
         client.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         assert_eq!(output.next().unwrap(), "41");
-        let app = daemon.app(ELSEWHERE, turn * 82);
+        let app = daemon.app(uid, turn * 82);
         let late = app["unread"]["joined-late"].as_u64().unwrap_or(0);
         assert_eq!(number(&app, "bytes"), number(&app, "read") + late, "{app:#}");
         assert!(turn < 3 || (late <= 164 && number(&app, "read") > 0), "{app:#}");

@@ -7,18 +7,19 @@
 #[allow(dead_code)]
 #[path = "live/sends.rs"]
 mod sends;
+#[path = "live/uids.rs"]
+mod uids;
 
 use telltale::record::Body;
 
 use sends::{Sent, Servers, both_ways, client, ordered, watch_those};
+use uids::uids;
 
-/// Told apart by uid, from this one on: the clients fork.
-const UID: u32 = 1_910_000;
-
-/// Runs a script that makes so many connections to the first server; what the server got, and what was taken.
-fn run(number: u32, script: &str, connections: usize) -> Vec<(Vec<Vec<u8>>, Vec<Sent>)> {
+/// Runs a script that makes so many connections to the first server; what the server got, and what was taken. It is told apart by
+/// uid, because it forks.
+fn run(script: &str, connections: usize) -> Vec<(Vec<Vec<u8>>, Vec<Sent>)> {
     let mut all = Vec::new();
-    let uid = UID + number;
+    let [uid] = uids();
     both_ways(|session| {
         let servers = Servers::start();
         let accepted = servers.accept(0, connections);
@@ -54,7 +55,7 @@ e=os.dup(c.fileno()); os.write(e,b'by dup;')
 os.dup2(f,77); os.write(77,b'file'); asked(); os.write(77,b'file')
 c.close(); os.close(d); os.close(e)
 ";
-    for (got, sent) in run(1, script, 1) {
+    for (got, sent) in run(script, 1) {
         assert_eq!(got, [b"by dup2;by fcntl;by dup;"]);
         assert_eq!(taken(&sent), ["by dup2;", "by dup;", "by fcntl;"]);
     }
@@ -73,7 +74,7 @@ if os.fork()==0:
     os.write(h,b'asked;'); asked(); os.write(h,b'child;'); os._exit(0)
 os.wait(); os.write(h,b'parent;')
 ";
-    let uid = UID + 4;
+    let [uid] = uids();
     both_ways(|session| {
         let servers = Servers::start();
         let accepted = servers.accept(0, 2);
@@ -105,7 +106,7 @@ os.write(n,b'unknown;'); asked(); os.write(n,b'after close_range;')
 os.set_inheritable(n,True); os.close(keep)
 os.execv('/usr/bin/python3',['python3','-c','import os,sys; n=int(sys.argv[1]); os.write(n,b\"lost;\"); os.read(0,1); os.write(n,b\"after exec;\")',str(n)])
 ";
-    for (got, sent) in run(2, script, 1) {
+    for (got, sent) in run(script, 1) {
         assert_eq!(got, [b"unknown;after close_range;lost;after exec;"]);
         let taken = taken(&sent);
         assert!(taken.iter().any(|text| text.ends_with("after close_range;")), "{taken:?}");
@@ -127,7 +128,7 @@ os.waitpid(pid,0)
 _,control,_,_=b.recvmsg(1,socket.CMSG_SPACE(4)); n=array.array('i',control[0][2])[0]
 os.write(n,b'asked;'); asked(); os.write(n,b'handed over;')
 ";
-    for (got, sent) in run(3, script, 2) {
+    for (got, sent) in run(script, 2) {
         assert_eq!(got, [&b"parent;asked;child;"[..], b"asked;handed over;"]);
         // A pair of sockets is one that nobody saw being made, too.
         assert_eq!(taken(&sent), ["child;", "handed over;", "parent;", "x"]);

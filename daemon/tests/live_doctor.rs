@@ -5,6 +5,8 @@
 
 #[path = "live/machine.rs"]
 mod machine;
+#[path = "live/tracefs.rs"]
+mod tracefs;
 
 use std::{
     fs,
@@ -16,6 +18,7 @@ use std::{
 use machine::or_skip;
 use serde_json::Value;
 use telltale::kernel::{AttachPath, prove};
+use tracefs::entries;
 
 const TELLTALE: &str = env!("CARGO_BIN_EXE_telltale");
 
@@ -30,14 +33,6 @@ fn doctor(args: &[&str]) -> Output {
 
 fn said(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// This process's entries and those of its children would be named after them; of a dead maker none may be left.
-fn left_by(pid: u32) -> usize {
-    let own = format!(":telltale_{pid}_");
-    let roots = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    let text = roots.iter().find_map(|root| fs::read_to_string(format!("{root}/uprobe_events")).ok());
-    text.unwrap_or_default().lines().filter(|line| line.contains(&own)).count()
 }
 
 /// A copy that anybody may run, wherever the target folder lies.
@@ -56,7 +51,7 @@ fn hooks_are_proven_on_ourselves_by_either_way_and_leave_nothing() {
         if let Some(proof) = or_skip(way, prove(Some(way))) {
             assert!(proof.is_enough() && proof.attach == way, "{proof:?}");
         }
-        assert_eq!(left_by(std::process::id()), 0);
+        assert_eq!(entries(std::process::id()), 0);
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use live::daemon::{Daemon, PATIENCE, TELLTALE, can_watch_sends, has};
-use live::until;
+use live::{tracefs::entries, until};
 
 /// How often it is killed.
 const TIMES: u64 = 50;
@@ -41,14 +41,6 @@ while not over.is_set():
     c.close()
 print(n,flush=True)
 ";
-
-/// Entries in `uprobe_events` that this process made.
-fn entries(pid: u32) -> usize {
-    let own = format!(":telltale_{pid}_");
-    let roots = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    let events = roots.iter().find_map(|root| fs::read_to_string(format!("{root}/uprobe_events")).ok());
-    events.unwrap_or_default().lines().filter(|line| line.contains(&own)).count()
-}
 
 #[test]
 fn killed_fifty_times_under_traffic_it_harms_nobody_and_leaves_nothing() {

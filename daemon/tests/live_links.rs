@@ -13,14 +13,14 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use live::daemon::{Daemon, Net, PATIENCE, can_watch_sends, has, must};
+use live::{
+    daemon::{Daemon, Net, PATIENCE, can_watch_sends, has, must},
+    uids::uids,
+};
 use serde_json::Value;
 
 /// This phone's IMEI in this test, an example number.
 const IMEI: &str = "490154203237518";
-/// The uid of which all goes through the VPN, and another.
-const TUNNELLED: u32 = 27_320;
-const PLAIN: u32 = 27_321;
 
 #[test]
 fn an_alert_says_by_which_link_it_left() {
@@ -28,6 +28,8 @@ fn an_alert_says_by_which_link_it_left() {
         return;
     }
     let Some(net) = Net::new("links") else { return };
+    // The uid of which all goes through the VPN, and another.
+    let [tunnelled, plain] = uids();
     // Cables by the names that a phone's interfaces have.
     let (inside, outside) = (&net.inside, &net.outside);
     must(&format!(
@@ -36,7 +38,7 @@ fn an_alert_says_by_which_link_it_left() {
              ip -n {inside} addr add $2/24 dev $1; ip -n {inside} link set $1 up
          done
          ip -n {inside} route add default dev tun0 table 100
-         ip -n {inside} rule add uidrange {TUNNELLED}-{TUNNELLED} lookup 100"
+         ip -n {inside} rule add uidrange {tunnelled}-{tunnelled} lookup 100"
     ));
     let folder = tempfile::tempdir().unwrap();
     let truth = folder.path().join("truth.json");
@@ -53,7 +55,7 @@ fn an_alert_says_by_which_link_it_left() {
         BufReader::new(watch).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
 
     for (uid, to, iface) in
-        [(PLAIN, "10.78.0.9", "Wi-Fi"), (PLAIN, "10.80.0.9", "mobile"), (TUNNELLED, "10.78.0.10", "VPN")]
+        [(plain, "10.78.0.9", "Wi-Fi"), (plain, "10.80.0.9", "mobile"), (tunnelled, "10.78.0.10", "VPN")]
     {
         let script = format!(
             "import socket

@@ -1,24 +1,21 @@
 //! Kernels on which programs may not read the memory of apps: what is left there, said plainly and counted byte by byte. Such a
 //! kernel is acted here by taking the reads out of the programs (`--memory`).
 //!
-//! Needs root, the embedded eBPF program, the tracepoints of system calls, setpriv and Debian's python3; else the tests say
+//! Needs root, the embedded eBPF program, the tracepoints of system calls and Debian's python3; else the tests say
 //! `skipped: REASON`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 #[allow(dead_code)]
 mod live;
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    process::{Command, Stdio},
-    thread,
-};
+use std::{fs, io::Read, net::TcpListener, process::Command, thread};
 
 use live::{
-    Client, Library, byte_at, compile,
-    daemon::{Daemon, PATIENCE, TELLTALE, can_watch_sends, has},
+    Client, Library, byte_at,
+    daemon::{Daemon, PATIENCE, TELLTALE, can_watch_sends, finish, has, line_of, python},
+    server::Server,
+    tracefs::entries,
+    uids::uids,
     until, ways,
 };
 use telltale::{
@@ -26,9 +23,6 @@ use telltale::{
     record::{Body, ConnectionId, Event},
     stream::{Chunk, Limits, Order, Step},
 };
-
-/// A uid that nobody else on the machine has.
-const SENDER: u32 = 27_341;
 
 /// A session on one library that reads in this way; none, having said why, where this machine cannot have one.
 fn session(way: AttachPath, library: &Library, memory: MemoryPath) -> Option<Session> {
@@ -134,16 +128,9 @@ fn the_beginning_of_every_write_is_read_through_ftrace() {
         assert!(writes > 10 || library.has_write_ex(), "{parts:?}");
         session.stop().unwrap();
         // The other tests of this process have entries under the same name while they run.
+        let left = || entries(std::process::id());
         assert!(until(PATIENCE, || left() == 0), "{} entries are left", left());
     }
-}
-
-/// Entries of this process in `uprobe_events`.
-fn left() -> usize {
-    let own = format!(":telltale_{}_", std::process::id());
-    let roots = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    let text = roots.iter().find_map(|root| fs::read_to_string(format!("{root}/uprobe_events")).ok());
-    text.unwrap_or_default().lines().filter(|line| line.contains(&own)).count()
 }
 
 #[test]
@@ -154,50 +141,37 @@ fn a_request_that_boringssl_sends_is_recognised_through_ftrace() {
     if !can_watch_sends() || session(way, &library, MemoryPath::Ftrace).is_none() {
         return;
     }
-    let mut collector = Command::new(compile("tls-collector", "openssl"))
-        .arg("127.0.0.1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut port = String::new();
-    BufReader::new(collector.stdout.as_mut().unwrap()).read_line(&mut port).unwrap();
-    let address = format!("127.0.0.1:{}", port.trim().strip_prefix("port=").unwrap());
+    let collector = Server::collector();
     let folder = tempfile::tempdir().unwrap();
     let options = ["--memory", "ftrace", "--loopback", "--lib", library.path().to_str().unwrap()];
     let mut daemon = Daemon::start(folder.path(), &options);
     daemon.says("first 960 bytes");
-    let id = SENDER + 1;
+    let [id, other] = uids();
+    let request = folder.path().join("request");
+    // Addresses cannot be read either: the daemon asks /proc, which knows nothing of a process that has ended.
     let send = |body: &str, uid: u32| {
-        let request = format!(
+        let text = format!(
             "POST /v1/device HTTP/1.1\r\nHost: collect.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut client = Command::new(compile("tls-client", "boringssl"))
-            .args(["--connect", &address, "--host", "collect.test", "--file", "-", "--uid", &uid.to_string()])
-            // Addresses cannot be read either: the daemon asks /proc, which knows nothing of a process that has ended.
-            .args(["--linger", "2000"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        client.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
-        assert!(client.wait().unwrap().success());
-        request.len() as u64
+        fs::write(&request, &text).unwrap();
+        let mut client = collector.client(uid, "collect.test");
+        (client.args(["--hold", "--file"]).arg(&request).spawn().unwrap(), text.len() as u64)
     };
-    let sent = send(r#"{"imei":"490154203237518","event":"open"}"#, id);
+    let (client, sent) = send(r#"{"imei":"490154203237518","event":"open"}"#, id);
     let alert = daemon.says("kind=imei");
     assert!(alert.contains("host=collect.test") && alert.contains(&format!("uid={id}")), "{alert}");
     assert_eq!(daemon.app(id, sent)["read"], sent);
+    finish(client);
     // Of a longer one the beginning, and the rest is counted.
     let long = format!(r#"{{"imei":"490154203237518","pad":"{}"}}"#, "x".repeat(4000));
-    let sent = send(&long, id + 1);
-    let app = daemon.app(id + 1, sent);
+    let (client, sent) = send(&long, other);
+    let app = daemon.app(other, sent);
     let beyond = sent - HEAD as u64;
     assert_eq!((&app["read"], &app["unread"]["no-memory-read"]), (&HEAD.into(), &beyond.into()), "{app:#}");
+    finish(client);
     daemon.stop();
-    drop(collector.stdin.take());
-    assert!(collector.wait().unwrap().success());
+    collector.finish();
 }
 
 #[test]
@@ -232,7 +206,7 @@ fn doctor_says_what_is_left() {
 
 #[test]
 fn the_watch_says_what_is_left_and_counts_it() {
-    if !can_watch_sends() || !has(&["setpriv", "/usr/bin/python3"]) {
+    if !can_watch_sends() || !has(&["/usr/bin/python3"]) {
         return;
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -250,24 +224,16 @@ c=socket.create_connection(('127.0.0.1',{port})); n=0
 for i in range(10): n+=c.send(b'POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 5\\r\\n\\r\\nhello')
 print(n,flush=True); sys.stdin.read()"
     );
-    let id = SENDER.to_string();
-    let mut client = Command::new("setpriv")
-        .args(["--clear-groups", "--regid", &id, "--reuid", &id, "/usr/bin/python3", "-c", &script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(client.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let sent: u64 = line.trim().parse().unwrap();
-    let app = daemon.app(SENDER, sent);
+    let [uid] = uids();
+    let mut client = python(uid, &script);
+    let sent: u64 = line_of(&mut client).parse().unwrap();
+    let app = daemon.app(uid, sent);
     assert_eq!((&app["bytes"], &app["read"]), (&sent.into(), &0.into()), "{app:#}");
     let unread = app["unread"]["no-memory-read"].as_u64().unwrap_or(0);
     assert!(unread > 0 && app["unread"]["lost"].is_null(), "{app:#}");
     // To whom: from the kernel's own table, since the address lies in the app's memory.
     assert_eq!(app["destinations"][0]["destination"], "127.0.0.1", "{app:#}");
-    drop(client.stdin.take());
-    assert!(client.wait().unwrap().success());
+    finish(client);
     assert_eq!(eater.join().unwrap() as u64, sent);
     daemon.stop();
 }

@@ -7,13 +7,12 @@
 mod live;
 
 use std::{
-    fs,
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use live::{Library, session, until, ways};
+use live::{Library, server::Program, session, tracefs::entries, until, ways};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,7 +20,7 @@ use nix::{
 use telltale::kernel::AttachPath;
 
 /// A running daemon that has said what it watches.
-struct Daemon(Child);
+struct Daemon(Program);
 
 impl Daemon {
     fn start(way: AttachPath, library: &Library) -> Daemon {
@@ -34,28 +33,18 @@ impl Daemon {
         let mut said = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
         assert!(said.starts_with("I telltale: watching 1 library"), "{said}");
-        Daemon(child)
+        Daemon(Program(child))
     }
 
     /// Its entries in `uprobe_events`.
     fn entries(&self) -> usize {
-        let own = format!(":telltale_{}_", self.0.id());
-        let roots = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-        let events = roots.iter().find_map(|root| fs::read_to_string(format!("{root}/uprobe_events")).ok());
-        events.unwrap().lines().filter(|line| line.contains(&own)).count()
+        entries(self.0.0.id())
     }
 
     fn end(&mut self, signal: Signal) -> Option<i32> {
-        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
-        assert!(until(Duration::from_secs(30), || self.0.try_wait().unwrap().is_some()), "it does not end");
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        kill(Pid::from_raw(self.0.0.id() as i32), signal).unwrap();
+        assert!(until(Duration::from_secs(30), || self.0.0.try_wait().unwrap().is_some()), "it does not end");
+        self.0.0.wait().unwrap().code()
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +23,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use live::{Library, compile, session, until, ways};
+use live::{
+    Library,
+    server::{Program, Server},
+    session,
+    uids::uids,
+    until, ways,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -42,43 +48,7 @@ const OWN_TLS: &str = "import socket, sys, os\n\
     s.sendall(b'\\x17\\x03\\x03\\x00\\x40' + bytes(64))\n\
     s.close()\n";
 
-/// A child that does not outlive the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The other end, with its port.
-struct Collector {
-    /// It ends when this closes.
-    _input: ChildStdin,
-    _program: Program,
-    port: String,
-}
-
-impl Collector {
-    fn start() -> Collector {
-        let mut child = Command::new(compile("tls-collector", "openssl"))
-            .arg("127.0.0.1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        thread::spawn(move || output.read_to_string(&mut String::new()));
-        let port = line.trim().strip_prefix("port=").unwrap().to_owned();
-        Collector { _input: child.stdin.take().unwrap(), _program: Program(child), port }
-    }
-}
-
-/// A phone's root on which three apps are installed, and their uids: different in each run, because other runs of this test
-/// may send at the same time.
+/// A phone's root on which three apps are installed, and their uids.
 struct Phone {
     root: tempfile::TempDir,
     browser: u32,
@@ -89,8 +59,7 @@ struct Phone {
 impl Phone {
     fn new() -> Phone {
         let root = tempfile::tempdir().unwrap();
-        let browser = 10_000 + std::process::id() % 2_900 * 3;
-        let (files, music) = (browser + 1, browser + 2);
+        let [browser, files, music] = uids();
         fs::create_dir_all(root.path().join("data/system")).unwrap();
         let list = [
             ("com.mi.globalbrowser.mini", browser),
@@ -110,19 +79,6 @@ impl Phone {
 
     fn store(&self) -> PathBuf {
         self.root.path().join("store")
-    }
-
-    /// Sends a request through BoringSSL, as an app does.
-    fn send(&self, collector: &Collector, uid: u32, host: &str, request: &str) {
-        let mut client = Command::new(compile("tls-client", "boringssl"))
-            .args(["--connect", &format!("127.0.0.1:{}", collector.port), "--host", host, "--file", "-"])
-            .args(["--uid", &uid.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        client.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
-        assert!(client.wait().unwrap().success());
     }
 }
 
@@ -191,12 +147,12 @@ fn library() -> Option<Library> {
 #[test]
 fn sent_not_readable_and_not_seen() {
     let Some(library) = library() else { return };
-    let (phone, collector) = (Phone::new(), Collector::start());
+    let (phone, collector) = (Phone::new(), Server::collector());
     let trial = Try::start(&phone, &library);
     let (address, song) = (&trial.texts["address"], &trial.texts["song title"]);
 
     // The file manager: through TLS of its own. The text inside is nobody's to see, so there is none.
-    let arguments = [collector.port.clone(), phone.files.to_string()];
+    let arguments = [collector.port.to_string(), phone.files.to_string()];
     let sent = Command::new("python3").args(["-c", OWN_TLS]).args(arguments).status();
     assert!(sent.unwrap().success());
 
@@ -208,15 +164,15 @@ fn sent_not_readable_and_not_seen() {
     };
     let sealed: Vec<u8> = song.bytes().cycle().take(900).map(|byte| byte ^ key()).collect();
     let sealed = post("log.music.example", &STANDARD.encode(sealed));
-    phone.send(&collector, phone.music, "log.music.example", &sealed);
+    collector.sent(phone.music, "log.music.example", &sealed);
 
     // The browser: the page itself, and a report on it to somebody else.
     let path = address.trim_start_matches("example.com");
     let page = format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n");
-    phone.send(&collector, phone.browser, "example.com", &page);
+    collector.sent(phone.browser, "example.com", &page);
     let report = STANDARD.encode(format!("{{\"event\":\"page\",\"url\":\"https://{address}\"}}"));
     let report = post("reports.example", &format!("data={}", report.replace('=', "%3D").replace('+', "%2B")));
-    phone.send(&collector, phone.browser, "reports.example", &report);
+    collector.sent(phone.browser, "reports.example", &report);
 
     let records = trial.verdicts(&phone);
     let sent = verdict(&records, "address");
@@ -308,7 +264,7 @@ fn killed_it_leaves_no_watch_behind() {
 #[test]
 fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let Some(library) = library() else { return };
-    let (phone, collector) = (Phone::new(), Collector::start());
+    let (phone, collector) = (Phone::new(), Server::collector());
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_telltale"))
         .args(["run", "--store"])
         .arg(phone.store())
@@ -328,7 +284,7 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let trial = Try::start(&phone, &library);
     let phrase = trial.texts["search phrase"].replace(' ', "+");
     let report = post("reports.example", &format!("{{\"q\":\"{phrase}\"}}"));
-    phone.send(&collector, phone.browser, "reports.example", &report);
+    collector.sent(phone.browser, "reports.example", &report);
     let records = trial.verdicts(&phone);
     assert_eq!(verdict(&records, "search phrase")["verdict"], "sent");
     // It is watched for a day more.
@@ -353,13 +309,13 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let told = || {
         number += 1;
         let host = format!("r{number}.watched.example");
-        phone.send(&collector, phone.browser, &host, &post(&host, &format!("{{\"q\":\"{phrase}\"}}")));
+        collector.sent(phone.browser, &host, &post(&host, &format!("{{\"q\":\"{phrase}\"}}")));
         until(Duration::from_millis(500), || seen.load(Ordering::SeqCst))
     };
     assert!(until(Duration::from_secs(60), told), "the watcher sees nothing");
 
     // Secrets beside something that is found: where anybody could see them, they are not.
-    phone.send(&collector, phone.browser, "secret.watched.example", &with_secrets(&phrase));
+    collector.sent(phone.browser, "secret.watched.example", &with_secrets(&phrase));
     let status = |options: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_telltale"));
         let output = command.arg("status").args(options).arg("--store").arg(phone.store()).output().unwrap();

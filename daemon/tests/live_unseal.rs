@@ -22,7 +22,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use live::{Library, compile, session, until, ways};
+use live::{Library, compile, session, uids::uids, until, ways};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -46,10 +46,10 @@ const SECRET: &str = "correct-horse-battery-staple";
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A phone's root with installed apps, whose uids are others in each run.
+/// A phone's root with installed apps, and their uids in the same order.
 struct Phone {
     root: tempfile::TempDir,
-    first: u32,
+    uids: [u32; APPS.len()],
 }
 
 const APPS: [&str; 6] = [
@@ -64,11 +64,11 @@ const APPS: [&str; 6] = [
 impl Phone {
     fn new() -> Phone {
         let root = tempfile::tempdir().unwrap();
-        let first = 10_000 + std::process::id() % 1_400 * 6;
+        let uids = uids();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir_all(root.path().join("data/system")).unwrap();
         let line = |(name, uid): (&str, u32)| format!("{name} {uid} 0 /data/user/0/{name} default none\n");
-        let list: String = APPS.into_iter().zip(first..).map(line).collect();
+        let list: String = APPS.into_iter().zip(uids).map(line).collect();
         fs::write(root.path().join("data/system/packages.list"), list).unwrap();
         // An owner's slip: a password manager named among the apps to look into.
         let config = "log_level = \"debug\"\nlines_per_hour = 0\nunseal = [\"com.x8bit.bitwarden\"]\n";
@@ -80,11 +80,11 @@ impl Phone {
         let shared = root.path().join("shared");
         fs::create_dir(&shared).unwrap();
         fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
-        Phone { root, first }
+        Phone { root, uids }
     }
 
     fn uid(&self, app: &str) -> u32 {
-        self.first + APPS.iter().position(|name| *name == app).unwrap() as u32
+        self.uids[APPS.iter().position(|name| *name == app).unwrap()]
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -150,9 +150,14 @@ impl Daemon {
         assert!(found, "{text:?} was not said: {}", self.lines.lock().unwrap());
     }
 
-    /// Runs an app: it opens a connection, by which it is met, waits until it is watched, and goes on.
+    /// Runs an app to its end.
     fn app(&self, phone: &Phone, app: &str, host: &str, steps: &[&str]) {
-        let mut child = Command::new(phone.path("client"))
+        go_on(self.begin(phone, app, host, steps));
+    }
+
+    /// Starts an app: it opens a connection, by which it is met, waits until it is watched, and then for the word to go on.
+    fn begin(&self, phone: &Phone, app: &str, host: &str, steps: &[&str]) -> Child {
+        let child = Command::new(phone.path("client"))
             .args(["pause:1", &format!("open:{host}"), "line"])
             .args(steps)
             .uid(phone.uid(app))
@@ -164,10 +169,7 @@ impl Daemon {
         if !matches!(app, "com.x8bit.bitwarden" | "com.example.unlisted") {
             self.wait_for(&format!("watching what {app} (pid {}) encrypts", child.id()));
         }
-        child.stdin.take().unwrap().write_all(b"\n").unwrap();
-        let mut said = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        assert!(child.wait().unwrap().success(), "{app}: {said}");
+        child
     }
 
     /// What was said of the messages of an app to a host, once all of `kinds` are among it: (kind, via, crypt, sender, why).
@@ -199,6 +201,14 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Lets an app go on to its end.
+fn go_on(mut app: Child) {
+    app.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut said = String::new();
+    app.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(app.wait().unwrap().success(), "{said}");
 }
 
 /// Both ways of attaching; empty, having said why, where this machine cannot.
@@ -332,8 +342,10 @@ fn sealed_telemetry_is_read_with_route_and_true_sender() {
         let text = format!("text:{REPORT}");
         let post = format!("http:/up:{host}:Content-Type: application/octet-stream");
         let (save, load) = (format!("save{parcel}"), format!("file{parcel}"));
+        // The relay is there already: what was sealed is held for seconds only.
+        let relay = daemon.begin(&phone, "com.xiaomi.xmsf", host, &[&load, &post, "send"]);
         daemon.app(&phone, "com.miui.home", host, &[&text, "evp:ctr:0", &save, "pause:1"]);
-        daemon.app(&phone, "com.xiaomi.xmsf", host, &[&load, &post, "send"]);
+        go_on(relay);
         let found = daemon.findings(&phone, "com.xiaomi.xmsf", host, &["imei"]);
         all_by(&found, "tls>http1>sealed:aes-128-ctr>json", &["imei"]);
 

@@ -10,7 +10,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
-    process::{Child, Command},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -18,24 +18,17 @@ use std::{
 use live::{
     compile,
     daemon::{Daemon, PATIENCE},
-    session, until, ways,
+    server::Program,
+    session,
+    uids::uids,
+    until, ways,
 };
 
-/// A process that is ended with the test.
-struct Idle(Child);
-
-impl Drop for Idle {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A process of this uid that has OpenSSL mapped and sends nothing.
-fn idle(uid: u32) -> Idle {
+fn idle(uid: u32) -> Program {
     let mut client = Command::new(compile("tls-client", "openssl"));
     client.args(["--connect", "127.0.0.1:9", "--host", "idle.example", "--file", "/dev/null"]);
-    let app = Idle(client.args(["--wait", "600000", "--uid", &uid.to_string()]).spawn().unwrap());
+    let app = Program(client.args(["--wait", "600000", "--uid", &uid.to_string()]).spawn().unwrap());
     let process = Path::new("/proc").join(app.0.id().to_string());
     let is_there = || fs::metadata(&process).is_ok_and(|data| data.uid() == uid);
     assert!(until(PATIENCE, is_there), "the client does not take its uid");
@@ -59,7 +52,7 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
     let config = folder.path().join("config/config.toml");
     let packages = folder.path().join("root/data/system/packages.list");
     // An app that runs and has sent nothing yet, and one that does not run.
-    let uid = 10_000 + std::process::id() % 9_000;
+    let [uid] = uids();
     let mut app = idle(uid);
     let line = |name: &str, uid: u32| format!("{name} {uid} 0 /data/user/0/{name} default 3003\n");
     let line = line("org.example.app", uid) + &line("org.example.stopped", 19_999);

@@ -12,7 +12,7 @@
  *     --answered     wait for the answer to the file, whenever it was sent once: HTTP, an answer without a body
  *     --more BYTES   after the file this many bytes more, as the body that it announced, in pieces of --write
  *     --wait MS      wait before connecting, with the library already mapped
- *     --linger MS    wait after the last write, before the connection is closed
+ *     --hold         after the last write keep the connection until standard input ends; not with --file -
  *     --partial      SSL_MODE_ENABLE_PARTIAL_WRITE: a call takes one record at most, as on Android
  *     --write-ex     SSL_write_ex instead of SSL_write (OpenSSL only)
  *
@@ -34,8 +34,8 @@
 
 struct options {
     const char *connect, *host, *file;
-    long uid, write_size, repeat, wait_ms, linger_ms, more;
-    int partial, write_ex, answered;
+    long uid, write_size, repeat, wait_ms, more;
+    int partial, write_ex, answered, hold;
 };
 
 static void die(const char *what) {
@@ -70,6 +70,7 @@ static struct options parse(int argc, char **argv) {
         if (!strcmp(name, "--partial")) { o.partial = 1; continue; }
         if (!strcmp(name, "--write-ex")) { o.write_ex = 1; continue; }
         if (!strcmp(name, "--answered")) { o.answered = 1; continue; }
+        if (!strcmp(name, "--hold")) { o.hold = 1; continue; }
         if (i + 1 >= argc) usage("an option lacks its value");
         const char *value = argv[++i];
         if (!strcmp(name, "--connect")) o.connect = value;
@@ -80,7 +81,6 @@ static struct options parse(int argc, char **argv) {
         else if (!strcmp(name, "--repeat")) o.repeat = number(value, 1);
         else if (!strcmp(name, "--more")) o.more = number(value, 0);
         else if (!strcmp(name, "--wait")) o.wait_ms = number(value, 0);
-        else if (!strcmp(name, "--linger")) o.linger_ms = number(value, 0);
         else usage("unknown option");
     }
     if (!o.connect || !o.host || !o.file) usage("--connect, --host and --file are needed");
@@ -197,7 +197,8 @@ int main(int argc, char **argv) {
         if (o.answered) read_answer(ssl);
     }
     double spent = seconds_now() - began;
-    pause_for(o.linger_ms);
+    while (o.hold && getchar() != EOF) {
+    }
 
     /* Closing a socket with unread bytes resets the connection, and a reset discards what the peer has not read
      * yet: say that we are done, then read until the peer is too. */

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
@@ -51,6 +52,32 @@ pub(crate) fn has(programs: &[&str]) -> bool {
         println!("skipped: {missing} is not installed");
     }
     missing.is_none()
+}
+
+/// A Python program under a uid.
+pub(crate) fn python(uid: u32, script: &str) -> Child {
+    talking(Command::new(PYTHON).args(["-c", script]).uid(uid).gid(uid))
+}
+
+/// Debian's: one in root's home may be closed to others.
+const PYTHON: &str = "/usr/bin/python3";
+
+fn talking(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// The next line that a child says. What it says in the same breath is lost.
+pub(crate) fn line_of(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    line.trim().to_owned()
+}
+
+/// Lets a child end that waits for the end of its input; it must go well.
+pub(crate) fn finish(mut child: Child) {
+    drop(child.stdin.take());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}");
 }
 
 /// A running daemon; what it says comes line by line.
@@ -211,16 +238,23 @@ impl Net {
         Some(net)
     }
 
-    /// A Python program (Debian's: one in root's home may be closed to others) in one of the namespaces, under a uid.
+    /// [`python`] in one of the namespaces.
     pub(crate) fn python(&self, namespace: &str, uid: u32, script: &str) -> Child {
+        // Only root may enter it.
+        let mut command = Command::new("ip");
         let id = uid.to_string();
-        Command::new("ip")
-            .args(["netns", "exec", namespace, "setpriv", "--clear-groups", "--regid", &id, "--reuid", &id])
-            .args(["/usr/bin/python3", "-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
+        command.args([
+            "netns",
+            "exec",
+            namespace,
+            "setpriv",
+            "--clear-groups",
+            "--regid",
+            &id,
+            "--reuid",
+            &id,
+        ]);
+        talking(command.args([PYTHON, "-c", script]))
     }
 }
 

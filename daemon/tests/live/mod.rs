@@ -3,6 +3,9 @@
 
 pub(crate) mod daemon;
 pub(crate) mod machine;
+pub(crate) mod server;
+pub(crate) mod tracefs;
+pub(crate) mod uids;
 
 use std::{
     collections::BTreeMap,
