@@ -9,6 +9,7 @@
 mod sends;
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -21,6 +22,8 @@ use sends::{Servers, WAYS, ordered, session, watch};
 fn program() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ndk-build/clients/i386-sends.c");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("i386-sends");
+    // Under a name of its own first: another run may be using the old one.
+    let fresh = program.with_extension(std::process::id().to_string());
     let flags = [
         "-m32",
         "-static",
@@ -31,8 +34,9 @@ fn program() -> PathBuf {
         "-fno-stack-protector",
         "-O1",
     ];
-    let output = Command::new("cc").args(flags).arg("-o").arg(&program).arg(&source).output().unwrap();
+    let output = Command::new("cc").args(flags).arg("-o").arg(&fresh).arg(&source).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(&fresh, &program).unwrap();
     program
 }
 
@@ -71,10 +75,12 @@ fn a_32_bit_process_is_read_through_its_own_numbers() {
             let accepted = servers.accept(0, 2);
             let early = if before { start(&program, &servers) } else { None };
             let Some(mut session) = session(way) else { return };
+            let late = early.is_none();
             let Some(mut child) = early.or_else(|| start(&program, &servers)) else { return };
-            // It is known by its file, which the kernel tells of when it is mapped.
+            // It is known by its file: one that was there was looked for, of another the kernel tells when that is mapped.
             let started = Instant::now();
-            while started.elapsed() < Duration::from_millis(200) {
+            while late && !session.take_mappers().contains(&child.id()) {
+                assert!(started.elapsed() < Duration::from_secs(60), "{way:?}: nothing is told of it");
                 session.follow_mappings();
             }
             child.stdin.take().unwrap().write_all(b"\n").unwrap();

@@ -19,7 +19,7 @@ use nix::{
 use serde_json::Value;
 use telltale::kernel::{Options, Session};
 
-use super::{machine::or_skip, until};
+use super::{machine::or_skip, process, until};
 
 /// The daemon's binary.
 pub(crate) const TELLTALE: &str = env!("CARGO_BIN_EXE_telltale");
@@ -173,11 +173,7 @@ impl Daemon {
 
     /// User and system time it has used.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // Fields 14 and 15 of proc_pid_stat(5), in clock ticks of 1/100 s (USER_HZ).
-        let fields: Vec<u64> =
-            stat.rsplit_once(") ").unwrap().1.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
-        Duration::from_millis((fields[11] + fields[12]) * 10)
+        process::cpu_time(self.child.id())
     }
 
     /// The most memory it ever had, bytes.
@@ -233,6 +229,12 @@ impl Net {
                  ip -n $1 addr add 10.77.0.$2/24 dev veth0
                  ip -n $1 addr add fd77::$2/64 dev veth0 nodad
                  ip -n $1 link set lo up; ip -n $1 link set veth0 up
+             done
+             # The kernel makes the routes of IPv6 some time after the addresses.
+             for one in '{inside} 1' '{inside} 2' '{outside} 1' '{outside} 2'; do set -- $one; tries=0
+                 until ip -n $1 -6 route get fd77::$2 >/dev/null 2>&1; do
+                     tries=$((tries + 1)); [ $tries -lt 600 ]; sleep 0.1
+                 done
              done"
         ));
         Some(net)

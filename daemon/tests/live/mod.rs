@@ -3,6 +3,7 @@
 
 pub(crate) mod daemon;
 pub(crate) mod machine;
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod tracefs;
 pub(crate) mod uids;
