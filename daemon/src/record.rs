@@ -51,6 +51,8 @@ pub struct SocketName {
     pub fd: u32,
     /// What carries its bytes.
     pub carrier: Carrier,
+    /// Its process runs 32-bit code.
+    pub by_32_bit: bool,
 }
 
 /// What carries a socket's bytes.
@@ -72,13 +74,14 @@ impl ConnectionId {
         if self.object & socket::MARK == 0 {
             return None;
         }
-        let carrier = match (self.object >> 32) as u32 & 3 {
+        let how = (self.object >> 32) as u32;
+        let carrier = match how & socket::TRANSPORT {
             socket::STREAM => Carrier::Stream,
             socket::DATAGRAM => Carrier::Datagram,
             socket::UNIX => Carrier::Unix,
             _ => Carrier::Unknown,
         };
-        Some(SocketName { fd: self.object as u32, carrier })
+        Some(SocketName { fd: self.object as u32, carrier, by_32_bit: how & socket::BY_32_BIT != 0 })
     }
 }
 
@@ -524,7 +527,10 @@ mod tests {
         let mut id = event.connection;
         assert_eq!(id.socket(), None);
         id.object = socket::MARK | u64::from(socket::DATAGRAM) << 32 | 7;
-        assert_eq!(id.socket(), Some(SocketName { fd: 7, carrier: Carrier::Datagram }));
+        let name = SocketName { fd: 7, carrier: Carrier::Datagram, by_32_bit: false };
+        assert_eq!(id.socket(), Some(name));
+        id.object |= u64::from(socket::BY_32_BIT) << 32;
+        assert_eq!(id.socket(), Some(SocketName { by_32_bit: true, ..name }));
     }
 
     #[test]

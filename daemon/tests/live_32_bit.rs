@@ -17,6 +17,7 @@ use std::{
 };
 
 use sends::{Servers, WAYS, ordered, session, watch};
+use telltale::record::ConnectionId;
 
 /// Compiles `ndk-build/clients/i386-sends.c`, which needs no header and no library.
 fn program() -> PathBuf {
@@ -98,6 +99,8 @@ fn a_32_bit_process_is_read_through_its_own_numbers() {
                 );
             }
             assert!(sent.values().all(|one| one.gap == 0 && (one.bytes.is_empty() || one.ended)), "{sent:?}");
+            let known = |id: &ConnectionId| id.socket().is_some_and(|socket| socket.by_32_bit);
+            assert!(sent.iter().all(|(id, one)| one.bytes.is_empty() || known(id)), "{sent:?}");
             let to = |port: &str| {
                 sent.values().flat_map(|one| &one.peers).flatten().any(|peer| peer.to_string() == port)
             };

@@ -87,20 +87,20 @@ pub(crate) fn is_ignored(thread: u64, fd: u64) -> bool {
     true
 }
 
-/// What is known of a descriptor; new, of `class`, when nothing was or what was known is of an earlier file.
+/// What is known of a descriptor; new, of `class` and `transport`, when nothing was or what was known is of an earlier file.
 #[inline(always)]
-pub(crate) fn descriptor(thread: u64, fd: u64, class: u32) -> Option<*mut Descriptor> {
+pub(crate) fn descriptor(thread: u64, fd: u64, class: u32, transport: u32) -> Option<*mut Descriptor> {
     let key = key(thread, fd);
     if let Some(known) = DESCRIPTORS.get_ptr_mut(key) {
         // SAFETY: a map value that lives as long as the program runs.
         if unsafe { (*known).born } < since(thread) {
             cold_path();
             // SAFETY: as above.
-            unsafe { *known = fresh(class, socket::UNKNOWN) };
+            unsafe { *known = fresh(class, transport) };
         }
         return Some(known);
     }
-    DESCRIPTORS.insert(key, fresh(class, socket::UNKNOWN), 0).ok()?;
+    DESCRIPTORS.insert(key, fresh(class, transport), 0).ok()?;
     DESCRIPTORS.get_ptr_mut(key)
 }
 

@@ -75,6 +75,12 @@ impl InFlight {
     pub(crate) fn is_32_bit(&self) -> bool {
         self.call & BY_32_BIT != 0
     }
+
+    /// A socket of this kind, as a [`Descriptor`] of this task has it.
+    #[inline(always)]
+    fn transport(&self, kind: u32) -> u32 {
+        if self.is_32_bit() { kind | socket::BY_32_BIT } else { kind }
+    }
 }
 
 /// Whose calls a program sees.
@@ -222,7 +228,7 @@ pub(crate) fn returned(context: &TracePointContext) -> Option<()> {
     }
     let is_send = call == SENDTO || call == SENDMSG || call == SENDMMSG;
     let class = if is_send || call == CONNECT { class::SOCKET } else { class::UNKNOWN };
-    let descriptor = descriptor(thread, fd, class)?;
+    let descriptor = descriptor(thread, fd, class, in_flight.transport(socket::UNKNOWN))?;
     if call == CONNECT {
         return peer(context, descriptor, fd, in_flight.args[1], in_flight.args[2]);
     }
@@ -242,7 +248,7 @@ pub(crate) fn returned(context: &TracePointContext) -> Option<()> {
     }
     let bytes = if call == SENDMMSG { opaque_zero() } else { result as u64 };
     let opaque_call = call == SENDFILE || call == SPLICE;
-    if state.transport != socket::DATAGRAM && call != SENDMMSG && !opaque_call {
+    if state.transport & socket::TRANSPORT != socket::DATAGRAM && call != SENDMMSG && !opaque_call {
         encrypted(context, thread, in_flight, state, bytes);
     }
     let wanted = state.class != class::ASKED && state.sent < state.limit && !opaque_call;
@@ -287,7 +293,7 @@ fn made(thread: u64, call: &InFlight, result: i64) -> Option<()> {
         socket::STREAM
     };
     let class = if inet { class::SOCKET } else { class::IGNORED };
-    descriptors::opened(thread, result as u64, class, transport)
+    descriptors::opened(thread, result as u64, class, call.transport(transport))
 }
 
 /// What a stream's send has to do with TLS: which `SSL*` it is of, and how much of it is worth having.
@@ -421,7 +427,7 @@ pub(crate) fn peer(
     if len < 8 {
         return None;
     }
-    if state.class == class::IGNORED && state.transport != socket::UNIX {
+    if state.class == class::IGNORED && state.transport & socket::TRANSPORT != socket::UNIX {
         return None;
     }
     let mut writer = start(state, kind::SOCKET_PEER, fd, 0)?;

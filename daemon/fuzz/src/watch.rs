@@ -68,15 +68,7 @@ pub fn ledger(data: &[u8]) {
                 let (host, address) = if more & 2 != 0 { (name, None) } else { (None, name) };
                 ledger.describe(
                     connection,
-                    Owner {
-                        app: &app,
-                        uid: 1,
-                        host,
-                        address,
-                        is_32_bit: false,
-                        is_other_users: more & 1 != 0,
-                        stays: false,
-                    },
+                    Owner { app: &app, uid: 1, host, address, is_other_users: more & 1 != 0, stays: false },
                 );
             }
         }

@@ -42,7 +42,7 @@ pub(super) struct Connection {
     asked: bool,
     first: Option<u64>,
     /// Its process is a 32-bit one.
-    pub(super) is_32_bit: bool,
+    is_32_bit: bool,
     /// Its content is not looked at.
     pub(super) is_other_users: bool,
 }
@@ -65,7 +65,7 @@ impl Connection {
             hole: None,
             asked: false,
             first: None,
-            is_32_bit: false,
+            is_32_bit: socket.is_some_and(|socket| socket.by_32_bit),
             is_other_users: false,
         }
     }

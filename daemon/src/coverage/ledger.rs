@@ -41,8 +41,6 @@ pub struct Owner<'a> {
     pub host: Option<String>,
     /// The address it goes to: what it is called by while nobody knows a name.
     pub address: Option<String>,
-    /// Its process is a 32-bit one.
-    pub is_32_bit: bool,
     /// Its content is another user's, and not looked at.
     pub is_other_users: bool,
     /// It does not leave this machine, and is no egress.
@@ -167,7 +165,6 @@ impl Ledger {
         if owner.address.is_some() {
             open.address = owner.address;
         }
-        open.account.is_32_bit = owner.is_32_bit;
         open.account.is_other_users = owner.is_other_users;
         open.stays |= owner.stays;
     }

@@ -37,7 +37,6 @@ fn owner(host: &str) -> Owner<'static> {
         uid: 10_123,
         host: Some(host.to_owned()),
         address: None,
-        is_32_bit: false,
         is_other_users: false,
         stays: false,
     }
@@ -118,24 +117,21 @@ fn what_went_before_the_answer_came_is_told_apart_from_the_budget() {
 
 #[test]
 fn encrypted_sockets_say_why_they_are_not_read() {
-    let of = |is_32_bit: bool, bytes: &[u8], datagram: bool| {
+    let of = |carrier: u32, bytes: &[u8]| {
         let mut ledger = Ledger::new(Limits::default());
-        let mut id = socket(4);
-        if datagram {
-            id.object = socket::MARK | u64::from(socket::DATAGRAM) << 32 | 4;
-        }
+        let id = ConnectionId { object: socket::MARK | u64::from(carrier) << 32 | 4, ..socket(4) };
         ledger.take(&event(id, Body::SocketPeer(Some("192.0.2.1:443".parse().unwrap()))));
         ledger.take(&sent(id, 0, 10, bytes));
         ledger.take(&ended(id, 400, 390));
-        ledger.describe(id, Owner { is_32_bit, ..owner("a.example") });
+        ledger.describe(id, owner("a.example"));
         ledger.end(id);
         let reasons = only(&ledger.view()).0.reasons();
         assert_eq!(reasons.len(), 1, "{reasons:?}");
         reasons[0]
     };
-    assert_eq!(of(false, HELLO, false), (Reason::TlsNotHooked, 400));
-    assert_eq!(of(true, HELLO, false), (Reason::Tls32Bit, 400));
-    assert_eq!(of(false, &[0x4f; 10], true), (Reason::Quic, 400));
+    assert_eq!(of(socket::STREAM, HELLO), (Reason::TlsNotHooked, 400));
+    assert_eq!(of(socket::STREAM | socket::BY_32_BIT, HELLO), (Reason::Tls32Bit, 400));
+    assert_eq!(of(socket::DATAGRAM, &[0x4f; 10]), (Reason::Quic, 400));
 }
 
 /// A TLS connection on a socket, told in every order of who ends first and when the link is found.

@@ -2,9 +2,7 @@
 
 use std::{
     cell::RefCell,
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
@@ -21,10 +19,6 @@ use crate::{
     unwrap::Tree,
     wire::Message,
 };
-
-/// Where `EI_CLASS` lies in an ELF file, and what it is in a 32-bit one (elf(5)).
-const EI_CLASS: usize = 4;
-const ELFCLASS32: u8 = 1;
 
 /// The ledger and what belongs to it.
 pub(super) struct Coverage {
@@ -94,7 +88,6 @@ impl Coverage {
             uid: flow.app.uid,
             host: flow.host.clone(),
             address: address(flow),
-            is_32_bit: is_32_bit(id.tgid),
             is_other_users: !users.contains(&flow.app.user),
             stays: flow.loopback && !loopback,
         };
@@ -194,14 +187,6 @@ fn is_recent(time: &str) -> bool {
     then.is_ok_and(|then| SystemTime::now().duration_since(then).unwrap_or_default() < OLDEST)
 }
 
-/// Whether a process runs a 32-bit program; not when it is gone.
-pub(super) fn is_32_bit(pid: u32) -> bool {
-    let mut head = [0; EI_CLASS + 1];
-    let exe = Path::new("/proc").join(pid.to_string()).join("exe");
-    let read = File::open(exe).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head.starts_with(b"\x7fELF") && head.last() == Some(&ELFCLASS32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,11 +222,5 @@ mod tests {
         let mut coverage = Coverage::new();
         coverage.go_on(folder.path().to_owned());
         assert!(is_recent(&coverage.kept.as_ref().unwrap().since));
-    }
-
-    #[test]
-    fn this_process_is_no_32_bit_one_and_one_that_is_gone_neither() {
-        assert_eq!(is_32_bit(std::process::id()), cfg!(target_pointer_width = "32"));
-        assert!(!is_32_bit(u32::MAX));
     }
 }

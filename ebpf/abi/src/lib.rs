@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 /// Raised whenever the layout or the meaning of a field changes; the daemon refuses records of another version.
-pub const ABI_VERSION: u16 = 6;
+pub const ABI_VERSION: u16 = 7;
 
 /// The most bytes that follow one [`Header`]. A power of two, so that one AND bounds a length for the verifier.
 pub const MAX_PIECE: usize = 16 * 1024;
@@ -94,6 +94,10 @@ pub mod socket {
     pub const DATAGRAM: u32 = 2;
     /// Of this machine: only the way to netd's resolver is looked at.
     pub const UNIX: u32 = 3;
+    /// Added to any of these: its process runs 32-bit code.
+    pub const BY_32_BIT: u32 = 4;
+    /// Takes [`BY_32_BIT`] off again.
+    pub const TRANSPORT: u32 = 3;
     /// Bytes of a connection that are taken before the daemon has said more. A send that begins below it is taken whole.
     pub const FIRST_LIMIT: u64 = super::SPARED;
 }
@@ -206,7 +210,7 @@ pub struct Counters {
 pub struct Descriptor {
     /// One of [`class`].
     pub class: u32,
-    /// [`socket::UNKNOWN`] to [`socket::UNIX`].
+    /// [`socket::UNKNOWN`] to [`socket::UNIX`], with [`socket::BY_32_BIT`].
     pub transport: u32,
     /// Bytes are taken while fewer than this many were sent; beyond, they are only counted.
     pub limit: u64,
