@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::losses::Losses;
-use crate::{coverage::View, kernel::Session, sealed, stream};
+use crate::{
+    coverage::View,
+    kernel::{SendsPath, Session},
+    sealed, stream,
+};
 
 /// Apps and destinations listed; the rest is in the total.
 const APPS: usize = 100;
@@ -82,7 +86,7 @@ impl Status<'_> {
             "since": time(self.began),
             "attach": session.attach_path().name(),
             "memory": session.memory_path().name(),
-            "sends": if session.watches_sends() { "raw" } else { "off" },
+            "sends": session.sends_path().map_or("off", SendsPath::name),
             "libraries": libraries,
             "unreadable": unreadable,
             "on_probation": on_probation,
