@@ -66,7 +66,8 @@ boot() {
         for file in "$module"/system/bin/*; do
             name=/system/bin/${file##*/}
             [ -e "$name" ] || touch "$name"
-            mountpoint -q "$name" 2>/dev/null || mount --bind "$file" "$name"
+            # BusyBox's mountpoint knows directories alone. Mounted twice, it would outlast the module's update.
+            grep -q " $name " /proc/mounts || mount --bind "$file" "$name"
         done
         [ -f "$module/service.sh" ] && sh "$module/service.sh" </dev/null >/dev/null 2>&1 &
     done
