@@ -188,6 +188,18 @@ const ROWS: &[Row] = &[
         proof: Proof::File("/usr/aarch64-linux-gnu/lib/crt1.o"),
     },
     Row {
+        package: "gcc-arm-linux-gnueabihf",
+        why: "compiles 32-bit clients, which that machine runs too",
+        needs: &[Need::Vm],
+        proof: Proof::Program("arm-linux-gnueabihf-gcc"),
+    },
+    Row {
+        package: "libc6-dev-armhf-cross",
+        why: "their C library's headers and start files",
+        needs: &[Need::Vm],
+        proof: Proof::File("/usr/arm-linux-gnueabihf/lib/crt1.o"),
+    },
+    Row {
         package: "chromium",
         why: "shows the report: looks, speed, keyboard, hostile text",
         needs: &[Need::Page, Need::Browsers],

@@ -8,6 +8,7 @@
 mod image;
 mod logd;
 mod packages;
+mod widths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -161,6 +162,9 @@ fn machine(ctx: &Context, root: &Path, daemon: &Path, android_root: Option<&Path
     for name in ["tls-client", "tls-collector", "sealed-client", "logd"] {
         image.copy(&format!("system/bin/{name}"), 0o755, &client(ctx, root, name)?)?;
     }
+    for (name, program) in widths::clients(ctx)? {
+        image.copy(&format!("system/bin/{name}"), 0o755, &program)?;
+    }
     image.link("system/bin/log", "/system/bin/logd");
     image.file("system/bin/getprop", 0o755, include_str!("guest/getprop.sh"));
     if let Some(android) = android_root {
@@ -183,6 +187,8 @@ fn apps(ctx: &Context, image: &mut Image) -> Result<()> {
         image.file(&format!("samples/{}", sample.name), 0o644, sample.request.clone());
     }
     script.push_str("}\n");
+    script.push_str(&widths::script());
+    packages.extend(widths::packages());
     for (_, uid, other) in SENT {
         if let Some(other) = other {
             packages.insert((*other).to_owned(), *uid);
@@ -215,6 +221,8 @@ struct Report {
     failed: Vec<String>,
     /// Lines at logd, by phase.
     lines: BTreeMap<String, Vec<Line>>,
+    /// Of what was sent in clear, by programs of both widths.
+    plain: widths::Said,
     ended: bool,
 }
 
@@ -273,6 +281,11 @@ impl Report {
                     Err(what) => self.failed.push(format!("{phase}: logd would not take a line: {what}")),
                 }
             }
+            "arrived" => {
+                say::note(&format!("arrived: {rest}"));
+                self.plain.arrived(rest);
+            }
+            "status" => self.failed.extend(self.plain.status(rest).err()),
             "end" => self.ended = true,
             _ => self.failed.push(format!("the machine said something unknown: {message}")),
         }
@@ -286,6 +299,13 @@ impl Report {
         let lines = self.lines.get("samples").map_or(&[][..], Vec::as_slice);
         self.failed.extend(sent.iter().flat_map(|(sample, uid)| missing(sample, *uid, lines)));
         self.failed.extend(unread(self.lines.get("sealed").map_or(&[][..], Vec::as_slice)));
+        match self.plain.wrong(sent, self.lines.get("plain").map_or(&[][..], Vec::as_slice)) {
+            wrong if wrong.is_empty() => {
+                say::note("ok   widths");
+                self.passed.push("widths".to_owned());
+            }
+            wrong => self.failed.extend(wrong),
+        }
         let priorities: BTreeSet<char> = self.lines.values().flatten().map(|line| line.priority).collect();
         for priority in ['I', 'W', 'E'] {
             if !priorities.contains(&priority) {
@@ -360,7 +380,7 @@ mod tests {
     }
 
     fn good() -> Report {
-        let mut report = Report::default();
+        let mut report = Report { plain: widths::good(), ..Report::default() };
         for (priority, text) in [(4, "a | kind=x"), (5, "b | kind=imei app=a uid=10125"), (6, "c | kind=y")] {
             report.take(&format!("@@ logd samples 0 7 {}", recorded(priority, text)));
         }

@@ -82,8 +82,13 @@ boot() {
 
 # send UID SAMPLE HOST
 send() {
-    /system/bin/tls-client --connect "$COLLECTOR:$PORT" --host "$3" --uid "$1" --file "/samples/$2" --partial --wait 300 ||
+    /system/bin/tls-client --connect "$COLLECTOR:$PORT" --host "$3" --uid "$1" --file "/samples/$2" --partial --wait 300 >/dev/null ||
         fail "send-$2" "the client failed"
+}
+
+# plain CLIENT ARGUMENTS…: sends in clear; what arrived goes to the host, which compares it with the daemon's account.
+plain() {
+    if said=$("$@"); then echo "@@ arrived $said"; else fail plain "$* failed"; fi
 }
 
 # segfault PID: Rust's handler lets the first SIGSEGV pass that no bad access caused, and steps aside for the next.
@@ -96,7 +101,7 @@ segfault() {
 # send_again UID: one sample from an app that has not sent it before, so that it deserves a line of its own.
 send_again() { send "$1" "$AGAIN" "$AGAIN_HOST"; }
 
-# Written by the host: send_samples, AGAIN and AGAIN_HOST.
+# Written by the host: send_samples, send_plain, AGAIN and AGAIN_HOST.
 # shellcheck disable=SC1091
 . /samples.sh
 
@@ -134,16 +139,25 @@ hand_over samples
 # An app that seals its report with a cipher of its own before TLS. It is met by its connection, watched, and read; the programs
 # for that are loaded when the first such app is met, which takes its time under emulation.
 /system/bin/sealed-client "uid:$SEALED_UID" open:tracking.intl.miui.com pause:15000 file:/sealed-report evp:ecb:0 \
-    'http:/track/v4:tracking.intl.miui.com:OT_sender: com.miui.player|Content-Type: application/octet-stream' send pause:1000 ||
+    'http:/track/v4:tracking.intl.miui.com:OT_sender: com.miui.player|Content-Type: application/octet-stream' send pause:1000 >/dev/null ||
     fail sealed "the client failed"
 sleep 3
 hand_over sealed
+
+# Programs of 32 and 64 bits, whose calls have other numbers, send in clear and through TLS of their own. To an address that is
+# answered here and is none of the machine's own: what a socket sends to those stays.
+ip route add local 198.51.100.0/24 dev lo
+chmod 1777 /tmp
+send_plain
+sleep 3
+echo "@@ status $(telltale status --store "$DATA" --json)"
+hand_over plain
 
 # A phone switches processors off and on all day: what is sent meanwhile is read, and so is what goes out on the one that came back.
 cpu1=/sys/devices/system/cpu/cpu1/online
 # read_on_cpu1 UID: sends from that processor, until a line says so: its ring is opened again when the daemon next looks.
 read_on_cpu1() {
-    taskset 2 /system/bin/tls-client --connect "$COLLECTOR:$PORT" --host "$AGAIN_HOST" --uid "$1" --file "/samples/$AGAIN" --partial
+    taskset 2 /system/bin/tls-client --connect "$COLLECTOR:$PORT" --host "$AGAIN_HOST" --uid "$1" --file "/samples/$AGAIN" --partial >/dev/null
     sleep 1
     logged "uid=$1"
 }
