@@ -111,25 +111,9 @@ const SUBJECTS: [Subject; 19] = [
         "grpc/_cython/cygrpc.cpython-311-aarch64-linux-gnu.so",
         Find(BY_HAND),
     ),
-    // BoringSSL shakes hands here and wreq seals its records itself: SSL_write is there, and nobody calls it.
-    subject(
-        wheel("wreq", "0.13.0", X86, "8f03ca8279994ef2a1884e111e1fe5ad9555da34b4da238bc6fad551b51835e4"),
-        "x86_64",
-        "wreq/wreq.abi3.so",
-        Find(BY_HAND),
-    ),
-    subject(
-        wheel("wreq", "0.13.0", LATE_ARM, "c8012593fee3252613ed4d0b5bec04a90c0572eac673e9a76a292fcc1bfcd4f9"),
-        "aarch64",
-        "wreq/wreq.abi3.so",
-        Find(BY_HAND),
-    ),
-    subject(
-        wheel("wreq", "0.13.0", MUSL_ARM, "376cd8a1fcdb416dd6dad7793511c69837062a7b38dc8a78bebca863aaaaff55"),
-        "aarch64 musl",
-        "wreq/wreq.abi3.so",
-        Find(BY_HAND),
-    ),
+    wreq(X86, "x86_64", "8f03ca8279994ef2a1884e111e1fe5ad9555da34b4da238bc6fad551b51835e4"),
+    wreq(LATE_ARM, "aarch64", "c8012593fee3252613ed4d0b5bec04a90c0572eac673e9a76a292fcc1bfcd4f9"),
+    wreq(MUSL_ARM, "aarch64 musl", "376cd8a1fcdb416dd6dad7793511c69837062a7b38dc8a78bebca863aaaaff55"),
     subject(
         wheel("rnet", "2.4.2", LATE_ARM, "48fca3430dc4d90c920c08474a0db0ec3e6465226a08345b10b6cc58c8b0c23e"),
         "aarch64",
@@ -142,19 +126,8 @@ const SUBJECTS: [Subject; 19] = [
         "rnet/rnet.cpython-311-aarch64-linux-musl.so",
         Find(BY_HAND),
     ),
-    // rustls on AWS-LC's cryptography: a fork of BoringSSL without its TLS.
-    subject(
-        wheel("primp", "2.0.1", X86, "9a7be373adfded677a9092ae2743873d5c8a9573148d617a189d26715f7d8ea5"),
-        "x86_64",
-        "primp/primp.abi3.so",
-        Pass,
-    ),
-    subject(
-        wheel("primp", "2.0.1", ARM, "aa85a55b1c53ef8c2d14f1c61f0b7ab0ff300b349b2768a52d6c2f3f3f9ca80c"),
-        "aarch64",
-        "primp/primp.abi3.so",
-        Pass,
-    ),
+    primp(X86, "x86_64", "9a7be373adfded677a9092ae2743873d5c8a9573148d617a189d26715f7d8ea5"),
+    primp(ARM, "aarch64", "aa85a55b1c53ef8c2d14f1c61f0b7ab0ff300b349b2768a52d6c2f3f3f9ca80c"),
     // A whole headless browser inside a package.
     Subject {
         package: Package {
@@ -183,6 +156,16 @@ const SUBJECTS: [Subject; 19] = [
     // Of 32 bits: no program for the finder.
     webrtc("lib/armeabi-v7a/libjingle_peerconnection_so.so", "32-bit Arm Android", Pass),
 ];
+
+/// BoringSSL shakes hands here and wreq seals its records itself: SSL_write is there, and nobody calls it.
+const fn wreq(platform: &'static str, machine: &'static str, sha256: &'static str) -> Subject {
+    subject(wheel("wreq", "0.13.0", platform, sha256), machine, "wreq/wreq.abi3.so", Find(BY_HAND))
+}
+
+/// rustls on AWS-LC's cryptography: a fork of BoringSSL without its TLS.
+const fn primp(platform: &'static str, machine: &'static str, sha256: &'static str) -> Subject {
+    subject(wheel("primp", "2.0.1", platform, sha256), machine, "primp/primp.abi3.so", Pass)
+}
 
 const fn large_qt(platform: &'static str, machine: &'static str, sha256: &'static str) -> Subject {
     let package = wheel("PyQt6-WebEngine-Qt6", "6.11.2", platform, sha256);
