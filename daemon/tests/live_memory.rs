@@ -155,7 +155,7 @@ fn a_request_that_boringssl_sends_is_recognised_through_ftrace() {
             body.len()
         );
         fs::write(&request, &text).unwrap();
-        let mut client = collector.client(uid, "collect.test");
+        let mut client = collector.client(&library, uid, "collect.test");
         (client.args(["--hold", "--file"]).arg(&request).spawn().unwrap(), text.len() as u64)
     };
     let (client, sent) = send(r#"{"imei":"490154203237518","event":"open"}"#, id);

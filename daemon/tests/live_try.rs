@@ -164,15 +164,15 @@ fn sent_not_readable_and_not_seen() {
     };
     let sealed: Vec<u8> = song.bytes().cycle().take(900).map(|byte| byte ^ key()).collect();
     let sealed = post("log.music.example", &STANDARD.encode(sealed));
-    collector.sent(phone.music, "log.music.example", &sealed);
+    collector.sent(&library, phone.music, "log.music.example", &sealed);
 
     // The browser: the page itself, and a report on it to somebody else.
     let path = address.trim_start_matches("example.com");
     let page = format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n");
-    collector.sent(phone.browser, "example.com", &page);
+    collector.sent(&library, phone.browser, "example.com", &page);
     let report = STANDARD.encode(format!("{{\"event\":\"page\",\"url\":\"https://{address}\"}}"));
     let report = post("reports.example", &format!("data={}", report.replace('=', "%3D").replace('+', "%2B")));
-    collector.sent(phone.browser, "reports.example", &report);
+    collector.sent(&library, phone.browser, "reports.example", &report);
 
     let records = trial.verdicts(&phone);
     let sent = verdict(&records, "address");
@@ -284,7 +284,7 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let trial = Try::start(&phone, &library);
     let phrase = trial.texts["search phrase"].replace(' ', "+");
     let report = post("reports.example", &format!("{{\"q\":\"{phrase}\"}}"));
-    collector.sent(phone.browser, "reports.example", &report);
+    collector.sent(&library, phone.browser, "reports.example", &report);
     let records = trial.verdicts(&phone);
     assert_eq!(verdict(&records, "search phrase")["verdict"], "sent");
     // It is watched for a day more.
@@ -309,13 +309,13 @@ fn a_running_watch_takes_the_experiment_and_keeps_what_came_of_it() {
     let told = || {
         number += 1;
         let host = format!("r{number}.watched.example");
-        collector.sent(phone.browser, &host, &post(&host, &format!("{{\"q\":\"{phrase}\"}}")));
+        collector.sent(&library, phone.browser, &host, &post(&host, &format!("{{\"q\":\"{phrase}\"}}")));
         until(Duration::from_millis(500), || seen.load(Ordering::SeqCst))
     };
     assert!(until(Duration::from_secs(60), told), "the watcher sees nothing");
 
     // Secrets beside something that is found: where anybody could see them, they are not.
-    collector.sent(phone.browser, "secret.watched.example", &with_secrets(&phrase));
+    collector.sent(&library, phone.browser, "secret.watched.example", &with_secrets(&phrase));
     let status = |options: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_telltale"));
         let output = command.arg("status").args(options).arg("--store").arg(phone.store()).output().unwrap();

@@ -16,7 +16,7 @@ use std::{
 };
 
 use live::{
-    compile,
+    Library, compile,
     daemon::{Daemon, PATIENCE},
     server::Program,
     session,
@@ -25,8 +25,9 @@ use live::{
 };
 
 /// A process of this uid that has OpenSSL mapped and sends nothing.
-fn idle(uid: u32) -> Program {
+fn idle(library: &Library, uid: u32) -> Program {
     let mut client = Command::new(compile("tls-client", "openssl"));
+    client.env("LD_LIBRARY_PATH", library.folder());
     client.args(["--connect", "127.0.0.1:9", "--host", "idle.example", "--file", "/dev/null"]);
     let app = Program(client.args(["--wait", "600000", "--uid", &uid.to_string()]).spawn().unwrap());
     let process = Path::new("/proc").join(app.0.id().to_string());
@@ -53,7 +54,7 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
     let packages = folder.path().join("root/data/system/packages.list");
     // An app that runs and has sent nothing yet, and one that does not run.
     let [uid] = uids();
-    let mut app = idle(uid);
+    let mut app = idle(&library, uid);
     let line = |name: &str, uid: u32| format!("{name} {uid} 0 /data/user/0/{name} default 3003\n");
     let line = line("org.example.app", uid) + &line("org.example.stopped", 19_999);
     put(&config, "libraries = [\"/no/such/libssl.so\"]\n");

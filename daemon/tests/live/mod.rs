@@ -12,9 +12,10 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{BufRead, BufReader, Read, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,21 +26,47 @@ use telltale::{
     kernel::{AttachPath, Options, Session},
     record::Event,
 };
+use tempfile::TempDir;
 
 /// A TLS library with the client that calls it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Library {
     /// Android's, as Debian packs it.
-    BoringSsl(PathBuf),
+    BoringSsl(OwnCopy),
     /// The host's own.
-    OpenSsl(PathBuf),
+    OpenSsl(OwnCopy),
+}
+
+/// A test's own copy of a library: through hooks on it comes nothing that other tests send, which may be more than rings hold.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnCopy {
+    folder: Arc<TempDir>,
+    file: PathBuf,
+}
+
+impl OwnCopy {
+    fn of(library: &Path) -> OwnCopy {
+        let folder = tempfile::tempdir().unwrap();
+        // For apps under uids of their own.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = folder.path().join(library.file_name().unwrap());
+        fs::copy(library, &file).unwrap();
+        OwnCopy { folder: Arc::new(folder), file }
+    }
 }
 
 impl Library {
     /// The library's file.
     pub(crate) fn path(&self) -> &Path {
         match self {
-            Library::BoringSsl(path) | Library::OpenSsl(path) => path,
+            Library::BoringSsl(copy) | Library::OpenSsl(copy) => &copy.file,
+        }
+    }
+
+    /// What `LD_LIBRARY_PATH` must be for a program to use it.
+    pub(crate) fn folder(&self) -> &Path {
+        match self {
+            Library::BoringSsl(copy) | Library::OpenSsl(copy) => copy.folder.path(),
         }
     }
 
@@ -107,15 +134,12 @@ pub(crate) fn openssl() -> PathBuf {
 
 /// Both ways of attaching, each with each library.
 pub(crate) fn ways() -> Vec<(AttachPath, Library)> {
-    let libraries = [
-        Library::BoringSsl(folder().join("android/libssl.so.0")),
-        Library::OpenSsl(folder().join("libssl.so.3")),
-    ];
-    let present: Vec<Library> = libraries.into_iter().filter(|library| library.path().exists()).collect();
-    if present.len() < 2 {
+    let (boring, open) = (folder().join("android/libssl.so.0"), openssl());
+    if !boring.exists() || !open.exists() {
         println!("skipped: libssl-dev, android-libboringssl and android-libboringssl-dev are needed");
         return Vec::new();
     }
+    let present = [Library::BoringSsl(OwnCopy::of(&boring)), Library::OpenSsl(OwnCopy::of(&open))];
     let each = |way| present.clone().into_iter().map(move |library| (way, library));
     each(AttachPath::Perf).chain(each(AttachPath::Tracefs)).collect()
 }
@@ -147,7 +171,7 @@ pub(crate) struct Client {
 impl Client {
     /// Starts the client with these steps.
     pub(crate) fn start(library: &Library, steps: &[&str]) -> Client {
-        Client::start_with(library, steps, Path::new(""))
+        Client::start_with(library, steps, library.folder())
     }
 
     /// Starts it with libraries from this folder.

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use super::compile;
+use super::{Library, compile};
 
 /// A child that does not outlive the test.
 pub(crate) struct Program(pub(crate) Child);
@@ -45,17 +45,18 @@ impl Server {
         Server::start(Command::new(compile("tls-collector", "openssl")).arg("127.0.0.1"))
     }
 
-    /// A client of it that goes through BoringSSL, from an app's own uid.
-    pub(crate) fn client(&self, uid: u32, host: &str) -> Command {
+    /// A client of it that goes through a test's BoringSSL, from an app's own uid.
+    pub(crate) fn client(&self, library: &Library, uid: u32, host: &str) -> Command {
         let mut client = Command::new(compile("tls-client", "boringssl"));
         client.args(["--connect", &format!("127.0.0.1:{}", self.port), "--host", host]);
+        client.env("LD_LIBRARY_PATH", library.folder());
         client.args(["--uid", &uid.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
         client
     }
 
     /// Sends this by such a client, to its end.
-    pub(crate) fn sent(&self, uid: u32, host: &str, request: &str) {
-        let mut client = self.client(uid, host).args(["--file", "-"]).spawn().unwrap();
+    pub(crate) fn sent(&self, library: &Library, uid: u32, host: &str, request: &str) {
+        let mut client = self.client(library, uid, host).args(["--file", "-"]).spawn().unwrap();
         client.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
         assert!(client.wait().unwrap().success());
     }
