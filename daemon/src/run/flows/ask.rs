@@ -42,7 +42,7 @@ pub(super) enum Born {
 
 /// Asks this machine's kernel.
 pub(super) struct Kernel {
-    /// Without sock_diag peers stay unknown; the host name is what counts.
+    /// Where the kernel has no sock_diag, `/proc` says the same at more expense.
     sockets: Option<SocketQuery>,
     births: Option<Births>,
 }
@@ -64,7 +64,10 @@ impl Ask for Kernel {
         if proc_net::is_foreign(tgid) {
             return proc_net::peer_of(tgid, inode).map(|peer| Led { peer, foreign: true });
         }
-        let peer = self.sockets.as_mut()?.find(inode).ok()??.peer?;
+        let peer = match self.sockets.as_mut().map(|sockets| sockets.find(inode)) {
+            Some(Ok(socket)) => socket?.peer?,
+            Some(Err(_)) | None => proc_net::peer_of(tgid, inode)?,
+        };
         let ip: IpAddr = peer.ip().to_canonical();
         Some(Led { peer: SocketAddr::new(ip, peer.port()), foreign: false })
     }
@@ -78,5 +81,25 @@ impl Ask for Kernel {
 
     fn parent(&mut self, tgid: u32) -> Option<u32> {
         parent(tgid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsRawFd as _,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_sock_diag_is_asked_where_a_socket_leads_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(peer).unwrap();
+        let mut kernel = Kernel { sockets: None, births: None };
+        let led = kernel.peer(std::process::id(), stream.as_raw_fd() as u32);
+        assert_eq!(led, Some(Led { peer, foreign: false }));
     }
 }
