@@ -17,9 +17,6 @@ use crate::unwrap::{Content, Node, Tree, Value};
 
 /// The most findings one payload may give before the rest is left uncounted.
 const MAX_FOUND: usize = 2048;
-/// Keys under which other protocols name an event.
-const EVENT_KEYS: &[&str] =
-    &["event", "event_name", "eventName", "event_type", "eventType", "key", "action", "e"];
 /// Keys under which other protocols keep an event's fields.
 const PARAM_KEYS: &[&str] = &["properties", "params", "data", "attributes", "B", "ps", "payload", "extra"];
 
@@ -224,7 +221,7 @@ impl Dictionary {
         let Value::Map(entries) = map else { return };
         let named = entries.iter().find_map(|(key, value)| {
             let key: &'v str = key;
-            EVENT_KEYS.contains(&key).then(|| Some((key, text_of(value)?))).flatten()
+            names_event(key).then(|| Some((key, text_of(value)?))).flatten()
         });
         let Some((key, name)) = named else { return };
         let Some(rows) = self.any.get(name) else { return };
@@ -497,6 +494,11 @@ fn is_at(at: &At, field: &Field<'_>) -> bool {
         At::Body => matches!(field.part, "form" | "part" | "body"),
         At::Event | At::Inside(_) | At::Root(_) => false,
     }
+}
+
+/// Whether other protocols name an event under this key.
+fn names_event(key: &str) -> bool {
+    matches!(key, "event" | "event_name" | "eventName" | "event_type" | "eventType" | "key" | "action" | "e")
 }
 
 fn value_of(node: &Node) -> Option<&Value> {

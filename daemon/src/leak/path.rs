@@ -280,7 +280,7 @@ fn walk_one<'v>(
 
 /// Which keys are surely not in a set: most keys of telemetry are in none, and a hash of each costs more than the walk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KeyFilter([u64; 4]);
+pub(crate) struct KeyFilter([u64; 16]);
 
 impl KeyFilter {
     /// Adds a key; upper and lower case are alike.
@@ -304,7 +304,7 @@ impl KeyFilter {
         let at = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or(0) | 0x20);
         let mixed =
             key.len().wrapping_mul(31) ^ at(first) ^ at(middle).wrapping_mul(5) ^ at(last).wrapping_mul(17);
-        (mixed >> 6 & 3, 1 << (mixed & 63))
+        (mixed >> 6 & 15, 1 << (mixed & 63))
     }
 }
 

@@ -122,22 +122,52 @@ fn ungrouped(text: &[u8], buffer: &mut [u8; LONGEST_GROUPED]) -> Option<usize> {
     if !(SHORTEST_GROUPED..=LONGEST_GROUPED).contains(&text.len()) {
         return None;
     }
-    let (mut digits, mut separators) = (0, 0);
+    let mut separators = 0;
     for (index, byte) in text.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' | b'A'..=b'F' | b'a'..=b'f' => {}
-            b'+' if index <= 1 => {}
-            b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' => {
-                separators += 1;
-                continue;
-            }
+        match GROUPED.get(usize::from(*byte)) {
+            Some(Grouped::Digit) => {}
+            Some(Grouped::Separator) => separators += 1,
+            Some(Grouped::Plus) if index <= 1 => {}
             _ => return None,
         }
+    }
+    if separators == 0 || text.len() - separators < SHORTEST_GROUPED {
+        return None;
+    }
+    let mut digits = 0;
+    for byte in text.iter().filter(|byte| GROUPED.get(usize::from(**byte)) != Some(&Grouped::Separator)) {
         *buffer.get_mut(digits)? = *byte;
         digits += 1;
     }
-    (separators > 0 && digits >= SHORTEST_GROUPED).then_some(digits)
+    Some(digits)
 }
+
+/// What a character is in a number that is written in groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grouped {
+    Digit,
+    Separator,
+    Plus,
+    Other,
+}
+
+const GROUPED: [Grouped; 256] = {
+    let mut table = [Grouped::Other; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::indexing_slicing)] // evaluated at compile time
+        {
+            table[byte] = match byte as u8 {
+                b'0'..=b'9' | b'A'..=b'F' | b'a'..=b'f' => Grouped::Digit,
+                b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' => Grouped::Separator,
+                b'+' => Grouped::Plus,
+                _ => Grouped::Other,
+            };
+        }
+        byte += 1;
+    }
+    table
+};
 
 fn bounded(bounds: Bounds, text: &[u8], start: usize, end: usize) -> bool {
     let before = start.checked_sub(1).and_then(|index| text.get(index)).copied();

@@ -27,9 +27,10 @@ impl<'c> ByPlace<'c> {
         let mut all = ByPlace::default();
         all.last.reserve(candidates.len());
         all.entries.reserve(candidates.len());
+        let mark = memmem::Finder::new(b"##");
         for candidate in candidates {
             let at = candidate.place.at.as_str();
-            let parts = memmem::find_iter(at.as_bytes(), b"##").filter_map(|end| at.get(..end));
+            let parts = mark.find_iter(at.as_bytes()).filter_map(|end| at.get(..end));
             for place in std::iter::once(at).chain(parts) {
                 let before = all.last.insert((candidate.place.node, place), all.entries.len());
                 all.entries.push((candidate, before));

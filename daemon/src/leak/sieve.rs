@@ -83,7 +83,7 @@ impl Sieve {
                     let hash = hash(load(window, class.width));
                     let (word, bits) = place(hash, words.len());
                     if let Some(word) = words.get_mut(word) {
-                        *word |= bits;
+                        bits.into_iter().for_each(|bit| *word |= 1 << bit);
                     }
                     windows.push(Window { hash: short(hash), needle, offset });
                 }
@@ -121,9 +121,8 @@ impl Layer {
             return;
         }
         let mut at = 0;
-        while let Some(window) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            self.look(fold(u64::from_le_bytes(*window), WIDTH), at, text.len(), found);
-            at += STRIDE;
+        while let Some((hash, kept)) = next::<STRIDE, WIDTH>(&self.words, text, &mut at) {
+            self.needles(hash, kept, text.len(), found);
         }
         // What is left is shorter than a load: the last eight bytes, shifted.
         let last = match text.last_chunk::<8>() {
@@ -132,17 +131,11 @@ impl Layer {
         };
         let loaded = text.len().saturating_sub(8);
         while at + WIDTH <= text.len() {
-            self.look(fold(last >> (8 * (at - loaded)), WIDTH), at, text.len(), found);
+            let hash = hash(fold(last >> (8 * (at - loaded)), WIDTH));
+            if may_have(&self.words, hash) {
+                self.needles(short(hash), at, text.len(), found);
+            }
             at += STRIDE;
-        }
-    }
-
-    #[inline(always)]
-    fn look(&self, window: u64, at: usize, len: usize, found: &mut impl FnMut(Spot)) {
-        let hash = hash(window);
-        let (word, bits) = place(hash, self.words.len());
-        if self.words.get(word).is_some_and(|word| word & bits == bits) {
-            self.needles(short(hash), at, len, found);
         }
     }
 
@@ -159,6 +152,36 @@ impl Layer {
     }
 }
 
+/// The next window that passes, from `at` on: its hash and where it is. Apart from what is done with it, so that nothing but this
+/// is in the registers.
+#[inline(never)]
+fn next<const STRIDE: usize, const WIDTH: usize>(
+    words: &[u64],
+    text: &[u8],
+    at: &mut usize,
+) -> Option<(u32, usize)> {
+    let mut here = *at;
+    let mut kept = None;
+    while let Some(window) = text.get(here..).and_then(|rest| rest.first_chunk::<8>()) {
+        let hash = hash(fold(u64::from_le_bytes(*window), WIDTH));
+        here += STRIDE;
+        if may_have(words, hash) {
+            kept = Some((short(hash), here - STRIDE));
+            break;
+        }
+    }
+    *at = here;
+    kept
+}
+
+/// Whether a needle may have the window of this hash. One bit after the other: the first turns away nearly all, and each is one
+/// instruction where both in one mask take six.
+#[inline(always)]
+fn may_have(words: &[u64], hash: u64) -> bool {
+    let (word, [first, second]) = place(hash, words.len());
+    words.get(word).is_some_and(|word| word >> first & 1 != 0 && word >> second & 1 != 0)
+}
+
 #[inline(always)]
 fn hash(window: u64) -> u64 {
     // 2^64 divided by the golden ratio (Knuth, section 6.4); the fold lets the last bytes of a window reach every bit used.
@@ -167,8 +190,8 @@ fn hash(window: u64) -> u64 {
 
 /// The word a window belongs to, and its two bits in it.
 #[inline(always)]
-fn place(hash: u64, words: usize) -> (usize, u64) {
-    ((hash >> 44) as usize & (words - 1), 1 << (hash >> 58) | 1 << (hash >> 38 & 63))
+fn place(hash: u64, words: usize) -> (usize, [u64; 2]) {
+    ((hash >> 44) as usize & (words - 1), [hash >> 58, hash >> 38 & 63])
 }
 
 /// What windows are ordered by.
