@@ -2,41 +2,24 @@
 #![forbid(unsafe_code)]
 
 use super::path::{Step, same_in_any_event};
-use crate::unwrap::mixed;
+use crate::unwrap::{Slots, mixed};
 
 /// Slots, a power of two: a few times what events have in common.
 const SLOTS: usize = 256;
 
-/// Keys with their values. A pair that came again stays when another falls into its slot, once: what is new in every event would
-/// drive out what repeats. Nothing is allocated for a message that has none.
+/// Keys with their values.
 #[derive(Debug, Default)]
-pub(crate) struct Memo<'a> {
-    slots: Vec<(&'a str, &'a str, bool)>,
-}
+pub(crate) struct Memo<'a>(Slots<(&'a str, &'a str), SLOTS>);
 
 impl<'a> Memo<'a> {
     /// Whether the pair was noted.
     pub(crate) fn has(&mut self, key: &str, value: &str) -> bool {
-        match self.slots.get_mut(slot(key, value)) {
-            Some((k, v, again)) if *v == value && *k == key => {
-                *again = true;
-                true
-            }
-            _ => false,
-        }
+        self.0.has(|| hash(key, value), |(k, v)| *v == value && *k == key)
     }
 
     /// Notes a pair.
     pub(crate) fn note(&mut self, key: &'a str, value: &'a str) {
-        if self.slots.is_empty() {
-            // A free slot looks like a pair of two zero bytes, and there is nothing to be said of that.
-            self.slots.resize(SLOTS, ("\u{0}", "\u{0}", false));
-        }
-        match self.slots.get_mut(slot(key, value)) {
-            Some((.., again)) if *again => *again = false,
-            Some(known) => *known = (key, value, false),
-            None => {}
-        }
+        self.0.note(|| hash(key, value), (key, value));
     }
 }
 
@@ -57,6 +40,9 @@ struct Telling<'a> {
 impl<'a> Told<'a> {
     /// Whether `who` has told of this text at this place of some event.
     pub(crate) fn has(&self, who: usize, text: &str, steps: &[Step<'a>]) -> bool {
+        if self.slots.is_empty() {
+            return false;
+        }
         let told = self.slots.get(slot(last_key(steps), text)).and_then(Option::as_ref);
         told.is_some_and(|told| told.who == who && told.text == text && same_in_any_event(&told.place, steps))
     }
@@ -80,7 +66,11 @@ fn last_key<'a>(steps: &[Step<'a>]) -> &'a str {
 }
 
 fn slot(key: &str, value: &str) -> usize {
-    mixed(key).rotate_left(5).wrapping_add(mixed(value)) as usize & (SLOTS - 1)
+    hash(key, value) as usize & (SLOTS - 1)
+}
+
+fn hash(key: &str, value: &str) -> u32 {
+    mixed(key).rotate_left(5).wrapping_add(mixed(value))
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ pub(super) fn text(text: &str, budget: &mut Budget) -> Option<Layer> {
         return hex(bytes, budget);
     }
     if chars.base64() {
-        return base64(bytes, budget);
+        return base64(bytes, chars, budget);
     }
     if chars.form()
         && let Some(layer) = form(bytes, budget)
@@ -307,17 +307,18 @@ fn announced(text: &str, budget: &mut Budget) -> Option<Layer> {
         [b'd', b'a', b't', b'a', b':', ..] => {
             let comma = memchr::memchr(b',', bytes.get(..128).unwrap_or(bytes))?;
             let (head, data) = bytes.split_at_checked(comma + 1)?;
-            if head.ends_with(b";base64,") { base64(data, budget) } else { None }
+            if head.ends_with(b";base64,") { base64(data, Chars::of(data), budget) } else { None }
         }
         _ => None,
     }
 }
 
-fn base64(text: &[u8], budget: &mut Budget) -> Option<Layer> {
-    if text.len() < LEAST_ENCODED || is_uuid(text) || text::is_words(text) || !budget.work(text.len()) {
+fn base64(text: &[u8], chars: Chars, budget: &mut Budget) -> Option<Layer> {
+    if text.len() < LEAST_ENCODED || is_uuid(text) || text::is_words(text, chars) || !budget.work(text.len())
+    {
         return None;
     }
-    let bytes = text::unbase64(text, false).filter(|bytes| promising(bytes, budget))?;
+    let bytes = text::unbase64_of(text, chars).filter(|bytes| promising(bytes, budget))?;
     Some(Layer::new("base64", Content::Bytes(bytes), "base64 characters that decode to something readable"))
 }
 

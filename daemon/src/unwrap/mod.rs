@@ -27,10 +27,10 @@ use std::ops::Range;
 mod tests;
 
 pub use limits::Limits;
-pub use path::Path;
+pub use path::{Path, Segment};
 pub use peel::{peel, peel_with};
 pub use protocols::{Error, Protocols};
-pub(crate) use seen::{Seen, mixed};
+pub(crate) use seen::{Seen, Slots, mixed};
 
 /// A message peeled open. Node 0 is the message itself; a child comes after its parent.
 #[derive(Debug, Clone, Default)]

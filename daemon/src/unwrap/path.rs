@@ -12,26 +12,33 @@ pub struct Path<'v> {
     segments: Vec<Segment<'v>>,
 }
 
+/// One step down.
 #[derive(Debug, Clone, Copy)]
-enum Segment<'v> {
+pub enum Segment<'v> {
+    /// To a list member.
     Index(usize),
+    /// To a map member.
     Key(&'v str),
 }
 
 impl<'v> Path<'v> {
-    /// Goes down to a list member.
-    pub fn push_index(&mut self, index: usize) {
-        self.segments.push(Segment::Index(index));
-    }
-
-    /// Goes down to a map member.
-    pub fn push_key(&mut self, key: &'v str) {
-        self.segments.push(Segment::Key(key));
+    /// Goes down.
+    pub fn push(&mut self, segment: Segment<'v>) {
+        self.segments.push(segment);
     }
 
     /// Goes back up.
     pub fn pop(&mut self) {
         self.segments.pop();
+    }
+
+    /// The place one step further down, written.
+    pub fn with(&mut self, segment: Option<Segment<'v>>) -> String {
+        let here = self.segments.len();
+        self.segments.extend(segment);
+        let place = self.to_string();
+        self.segments.truncate(here);
+        place
     }
 }
 

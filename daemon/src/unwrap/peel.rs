@@ -9,7 +9,7 @@ use super::{
     known,
     limits::{Budget, Limits},
     opaque,
-    path::Path,
+    path::{Path, Segment},
     protocols::Protocols,
     seen::Seen,
     text,
@@ -405,15 +405,58 @@ impl<'o> Peeler<'o> {
 
     /// Looks into the texts and bytes of a value. Texts that were `seen` hold nothing.
     fn leaves<'v>(&mut self, index: usize, value: &'v Value, path: &mut Path<'v>, seen: &mut Seen<'v>) {
-        let layer = match value {
-            Value::Text(text)
-                if self.opener.is_some() && self.unseal(index, &path.to_string(), text.as_bytes()) =>
-            {
-                None
+        match value {
+            Value::List(members) => {
+                for (number, member) in members.iter().enumerate() {
+                    self.member(index, Segment::Index(number), member, path, seen);
+                }
             }
-            Value::Bytes(data) if self.opener.is_some() && self.unseal(index, &path.to_string(), data) => {
-                None
+            Value::Map(members) => {
+                for (key, member) in members {
+                    self.member(index, Segment::Key(key), member, path, seen);
+                }
             }
+            leaf => self.leaf(index, None, leaf, path, seen),
+        }
+    }
+
+    /// The same below `step`, which is taken only where the way matters: of nearly every text nothing comes.
+    fn member<'v>(
+        &mut self,
+        index: usize,
+        step: Segment<'v>,
+        value: &'v Value,
+        path: &mut Path<'v>,
+        seen: &mut Seen<'v>,
+    ) {
+        match value {
+            Value::List(_) | Value::Map(_) => {
+                path.push(step);
+                self.leaves(index, value, path, seen);
+                path.pop();
+            }
+            Value::Text(_) | Value::Bytes(_) => self.leaf(index, Some(step), value, path, seen),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn leaf<'v>(
+        &mut self,
+        index: usize,
+        step: Option<Segment<'v>>,
+        leaf: &'v Value,
+        path: &mut Path<'v>,
+        seen: &mut Seen<'v>,
+    ) {
+        let bytes = match leaf {
+            Value::Text(text) => text.as_bytes(),
+            Value::Bytes(data) => data,
+            _ => return,
+        };
+        if self.opener.is_some() && self.unseal(index, &path.with(step), bytes) {
+            return;
+        }
+        let layer = match leaf {
             Value::Text(text) if seen.has(text) => None,
             Value::Text(text) => {
                 let layer = guess::text(text, &mut self.budget);
@@ -422,27 +465,10 @@ impl<'o> Peeler<'o> {
                 }
                 layer
             }
-            Value::Bytes(data) => guess::bytes(data, &mut self.budget),
-            Value::List(members) => {
-                for (number, member) in members.iter().enumerate() {
-                    path.push_index(number);
-                    self.leaves(index, member, path, seen);
-                    path.pop();
-                }
-                None
-            }
-            Value::Map(members) => {
-                for (key, member) in members {
-                    path.push_key(key);
-                    self.leaves(index, member, path, seen);
-                    path.pop();
-                }
-                None
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => None,
+            _ => guess::bytes(bytes, &mut self.budget),
         };
         if let Some(layer) = layer {
-            self.add(index, path.to_string(), layer.step.to_owned(), layer);
+            self.add(index, path.with(step), layer.step.to_owned(), layer);
         }
     }
 }

@@ -1,21 +1,22 @@
 //! Texts that were looked at in this message already, and gave nothing: telemetry repeats the same thirty values in every event.
 #![forbid(unsafe_code)]
 
-/// Slots, a power of two: a few times what events have in common.
+/// Slots of texts, a power of two: a few times what events have in common.
 const SLOTS: usize = 512;
-
-/// A slot holds one text. One that came again stays when another falls into its slot, once: what is new in every event would
+/// A slot holds one thing. One that came again stays when another falls into its slot, once: what is new in every event would
 /// drive out what repeats. Nothing is allocated for a message that has nothing to note.
 #[derive(Debug, Default)]
-pub(crate) struct Seen<'t> {
-    slots: Vec<(&'t str, bool)>,
-}
+pub(crate) struct Slots<T, const COUNT: usize>(Vec<Option<(T, bool)>>);
 
-impl<'t> Seen<'t> {
-    /// Whether the text was noted. Of an empty one there is nothing to be said.
-    pub(crate) fn has(&mut self, text: &str) -> bool {
-        match self.slots.get_mut(slot(text)) {
-            Some((known, again)) if *known == text => {
+impl<T: Clone, const COUNT: usize> Slots<T, COUNT> {
+    /// Whether the thing that `is` tells was noted under this hash.
+    #[inline]
+    pub(crate) fn has(&mut self, hash: impl FnOnce() -> u32, is: impl Fn(&T) -> bool) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        match self.0.get_mut(hash() as usize & (COUNT - 1)) {
+            Some(Some((known, again))) if is(known) => {
                 *again = true;
                 true
             }
@@ -23,21 +24,34 @@ impl<'t> Seen<'t> {
         }
     }
 
-    /// Notes a text.
-    pub(crate) fn note(&mut self, text: &'t str) {
-        if self.slots.is_empty() {
-            self.slots.resize(SLOTS, ("", false));
+    /// Notes a thing.
+    #[inline]
+    pub(crate) fn note(&mut self, hash: impl FnOnce() -> u32, thing: T) {
+        if self.0.is_empty() {
+            self.0.resize(COUNT, None);
         }
-        match self.slots.get_mut(slot(text)) {
-            Some((_, again)) if *again => *again = false,
-            Some(known) => *known = (text, false),
+        match self.0.get_mut(hash() as usize & (COUNT - 1)) {
+            Some(Some((_, again))) if *again => *again = false,
+            Some(slot) => *slot = Some((thing, false)),
             None => {}
         }
     }
 }
 
-fn slot(text: &str) -> usize {
-    mixed(text) as usize & (SLOTS - 1)
+/// Texts.
+#[derive(Debug, Default)]
+pub(crate) struct Seen<'t>(Slots<&'t str, SLOTS>);
+
+impl<'t> Seen<'t> {
+    /// Whether the text was noted.
+    pub(crate) fn has(&mut self, text: &str) -> bool {
+        self.0.has(|| mixed(text), |known| *known == text)
+    }
+
+    /// Notes a text.
+    pub(crate) fn note(&mut self, text: &'t str) {
+        self.0.note(|| mixed(text), text);
+    }
 }
 
 /// From the length and the ends: a hash of all of it would cost as much as looking.

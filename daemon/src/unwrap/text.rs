@@ -23,7 +23,7 @@ impl Chars {
     const DIGIT: u16 = 1;
     const HEX_LOWER: u16 = 1 << 1;
     const HEX_UPPER: u16 = 1 << 2;
-    const ALPHA: u16 = 1 << 3;
+    const LOWER: u16 = 1 << 3;
     const PLUS_SLASH: u16 = 1 << 4;
     const DASH_LOW: u16 = 1 << 5;
     const EQUALS: u16 = 1 << 6;
@@ -33,6 +33,8 @@ impl Chars {
     const BLANK: u16 = 1 << 10;
     const NAME: u16 = 1 << 11;
     const OTHER: u16 = 1 << 12;
+    const UPPER: u16 = 1 << 13;
+    const LETTERS: u16 = Chars::HEX_LOWER | Chars::HEX_UPPER | Chars::LOWER | Chars::UPPER;
 
     const TABLE: [u16; 256] = {
         let mut table = [Chars::OTHER; 256];
@@ -44,7 +46,8 @@ impl Chars {
                     b'0'..=b'9' => Chars::DIGIT,
                     b'a'..=b'f' => Chars::HEX_LOWER,
                     b'A'..=b'F' => Chars::HEX_UPPER,
-                    b'g'..=b'z' | b'G'..=b'Z' => Chars::ALPHA,
+                    b'g'..=b'z' => Chars::LOWER,
+                    b'G'..=b'Z' => Chars::UPPER,
                     b'+' | b'/' => Chars::PLUS_SLASH,
                     b'-' | b'_' => Chars::DASH_LOW,
                     b'=' => Chars::EQUALS,
@@ -96,10 +99,14 @@ impl Chars {
 
     /// Only what base64 is written with, and more than hex.
     pub(super) fn base64(self) -> bool {
-        const LETTERS: u16 = Chars::DIGIT | Chars::HEX_LOWER | Chars::HEX_UPPER | Chars::ALPHA;
         const MARKS: u16 =
             Chars::PLUS_SLASH | Chars::DASH_LOW | Chars::EQUALS | Chars::NEWLINE | Chars::BLANK;
-        self.only(LETTERS | MARKS) && self.has(Chars::ALPHA | Chars::HEX_LOWER | Chars::HEX_UPPER)
+        self.only(Chars::DIGIT | Chars::LETTERS | MARKS) && self.has(Chars::LETTERS)
+    }
+
+    /// Whether anything in it may be written otherwise than in the standard alphabet of base64.
+    fn other_base64(self) -> bool {
+        self.has(Chars::DASH_LOW | Chars::NEWLINE | Chars::BLANK | Chars::OTHER)
     }
 
     /// `a=b&c=d`, as far as the characters go.
@@ -110,20 +117,10 @@ impl Chars {
 
 /// Words as people and programmers write them: letters parted by blanks, dashes and underscores, where every capital begins a
 /// word. Sixteen characters of base64 are that once in half a million times.
-pub(super) fn is_words(text: &[u8]) -> bool {
-    let mut inside = false;
-    text.iter().all(|byte| match byte {
-        b'a'..=b'z' => {
-            inside = true;
-            true
-        }
-        b'A'..=b'Z' => !std::mem::replace(&mut inside, true),
-        b' ' | b'-' | b'_' => {
-            inside = false;
-            true
-        }
-        _ => false,
-    })
+pub(super) fn is_words(text: &[u8], chars: Chars) -> bool {
+    let begins_a_word = |pair: &[u8]| !matches!(pair, [b'a'..=b'z' | b'A'..=b'Z', b'A'..=b'Z']);
+    chars.only(Chars::LETTERS | Chars::BLANK | Chars::DASH_LOW)
+        && (!chars.has(Chars::HEX_UPPER | Chars::UPPER) || text.windows(2).all(begins_a_word))
 }
 
 /// Hex digits of either case to bytes; `None` for an odd number or another character.
@@ -145,12 +142,18 @@ pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 ///
 /// `lenient` drops a lone last character, as a text cut in the middle has it.
 pub(super) fn unbase64(text: &[u8], lenient: bool) -> Option<Vec<u8>> {
-    let text = text.trim_ascii();
     // The standard alphabet is by far the most frequent: only what it refuses is looked at for the others.
-    if let Some(bytes) = unbase64_plain(text, lenient) {
-        return Some(bytes);
-    }
+    unbase64_plain(text.trim_ascii(), lenient).or_else(|| unbase64_other(text, lenient))
+}
+
+/// The same of a text whose characters are known.
+pub(super) fn unbase64_of(text: &[u8], chars: Chars) -> Option<Vec<u8>> {
+    if chars.other_base64() { unbase64_other(text, false) } else { unbase64_plain(text, false) }
+}
+
+fn unbase64_other(text: &[u8], lenient: bool) -> Option<Vec<u8>> {
     let plain: Vec<u8> = text
+        .trim_ascii()
         .iter()
         .filter_map(|byte| match byte {
             b'-' | b' ' => Some(b'+'),
