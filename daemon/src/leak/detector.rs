@@ -741,9 +741,7 @@ fn is_open(field: &Field<'_>) -> bool {
 fn number(value: &Value) -> Option<&str> {
     match value {
         Value::Number(text) => Some(text),
-        Value::Text(text)
-            if text.len() <= 20 && text.starts_with(|c: char| c.is_ascii_digit() || c == '-') =>
-        {
+        Value::Text(text) if text.len() <= 20 && matches!(text.as_bytes(), [b'0'..=b'9' | b'-', ..]) => {
             Some(text)
         }
         _ => None,

@@ -93,7 +93,10 @@ impl Degrees {
             return None;
         }
         match bytes.iter().position(|byte| *byte == b'.') {
-            Some(point) => (bytes.len() - point > 3).then_some(Degrees::Decimal),
+            // Two points make a version, 3.2.10.
+            Some(point) => (bytes.len() - point > 3
+                && bytes.iter().rposition(|byte| *byte == b'.') == Some(point))
+            .then_some(Degrees::Decimal),
             // Eleven characters hold every whole number that is in range.
             None => (bytes.len() <= 11 || matches!(bytes.first(), Some(b'0' | b'-' | b'+')))
                 .then_some(Degrees::Whole),
