@@ -233,7 +233,7 @@ pub enum Direction {
 }
 
 /// Why a record was not believed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// Fewer bytes than it says.
     #[error("record is {have} bytes long and says {want}")]
@@ -379,7 +379,7 @@ impl Event {
             }
             kind::TLS_NEXT => {
                 let wrong = RecordError::Field { kind, field: "len" };
-                let (fd, head) = bytes.split_first_chunk::<4>().ok_or_else(|| wrong.clone())?;
+                let (fd, head) = bytes.split_first_chunk::<4>().ok_or(wrong)?;
                 let head = <[u8; 8]>::try_from(head).map_err(|_| wrong)?;
                 Body::TlsNext { fd: i32::from_ne_bytes(*fd), head, taken: offset, sent: total }
             }

@@ -61,7 +61,7 @@ pub use sends::SendsPath;
 pub use sys::signal_at_parents_end;
 pub use tls_files::{TlsFile, TlsState};
 
-use crate::record::{ConnectionId, Ended, Event};
+use crate::record::{ConnectionId, Ended, Event, RecordError};
 use attach::{Attacher, Hook};
 use ciphers::Ciphers;
 pub use cpus::ring_memory;
@@ -135,6 +135,8 @@ pub struct Pass {
     pub records: u64,
     /// Of these, records that were no event of ours.
     pub malformed: u64,
+    /// Why not, of the last of them.
+    pub why: Option<RecordError>,
 }
 
 impl Pass {
@@ -149,6 +151,7 @@ impl Pass {
             Some(Ok(event)) => sink(self.number, event),
             Some(Err(error)) => {
                 self.malformed = self.malformed.saturating_add(1);
+                self.why = Some(error);
                 log::debug!("record dropped: {error}");
             }
             None => self.malformed = self.malformed.saturating_add(1),

@@ -1,6 +1,8 @@
-//! Records that the rings had no room for: how many, and between when and when.
+//! Records that the rings had no room for: how many, and between when and when; and those that make no sense.
 
 use std::time::{Duration, SystemTime};
+
+use crate::kernel::Pass;
 
 /// Counts what was attempted before a pass over the rings and what had been read after it: a record attempted
 /// before must have been read by then, or is lost.
@@ -11,11 +13,12 @@ pub(super) struct Losses {
     told: u64,
     since: SystemTime,
     last: Option<SystemTime>,
+    not_understood: u64,
 }
 
 impl Losses {
     pub(super) fn new(now: SystemTime) -> Losses {
-        Losses { attempts: None, told: 0, since: now, last: None }
+        Losses { attempts: None, told: 0, since: now, last: None, not_understood: 0 }
     }
 
     /// Records lost so far, as told.
@@ -26,6 +29,21 @@ impl Losses {
     /// When the last of them were told.
     pub(super) fn last(&self) -> Option<SystemTime> {
         self.last
+    }
+
+    /// Records that make no sense.
+    pub(super) fn not_understood(&self) -> u64 {
+        self.not_understood
+    }
+
+    /// What a pass brought: a sentence at the first record that makes no sense.
+    pub(super) fn look_at(&mut self, pass: &Pass) -> Option<String> {
+        let is_first = self.not_understood == 0 && pass.malformed > 0;
+        self.not_understood = self.not_understood.saturating_add(pass.malformed);
+        is_first.then(|| {
+            let why = pass.why.map_or_else(|| "it has no length".to_owned(), |why| why.to_string());
+            format!("what the programs in the kernel tell makes no sense: {why}; install Telltale anew")
+        })
     }
 
     /// Before a pass.
@@ -55,6 +73,17 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::RecordError;
+
+    #[test]
+    fn what_makes_no_sense_is_told_once_and_counted() {
+        let mut losses = Losses::new(SystemTime::UNIX_EPOCH);
+        assert_eq!(losses.look_at(&Pass::default()), None);
+        let odd = Pass { malformed: 2, why: Some(RecordError::Version(3)), ..Pass::default() };
+        let said = losses.look_at(&odd).unwrap();
+        assert!(said.contains("abi version 3"), "{said}");
+        assert_eq!((losses.look_at(&odd), losses.not_understood()), (None, 4));
+    }
 
     #[test]
     fn what_is_lost_is_told_once_with_how_many_and_when() {

@@ -529,6 +529,9 @@ fn watch(
             // After the pass: what was sent before the owner asked for a verdict belongs to it.
             housekeeping(flows, session);
         }
+        if let Some(odd) = losses.look_at(&pass) {
+            say(Severity::Error, &odd);
+        }
         if let Some(lost) = losses.after(session.records(), SystemTime::now()) {
             say(Severity::Warn, &lost);
         }

@@ -59,7 +59,8 @@ impl Status<'_> {
             .rings()
             .map(|ring| json!({ "cpu": ring.cpu, "bytes": ring.bytes, "fullest": ring.fullest }))
             .collect();
-        let mut lost = json!({ "records": self.losses.told(), "missing_in_order": self.order.missing });
+        let mut lost = json!({ "records": self.losses.told(), "missing_in_order": self.order.missing,
+            "not_understood": self.losses.not_understood() });
         if let (Value::Object(lost), Some(last)) = (&mut lost, self.losses.last()) {
             lost.insert("last".into(), time(last).into());
         }
