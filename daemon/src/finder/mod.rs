@@ -30,8 +30,9 @@ use image::Image;
 
 pub use image::{Arch, Between, build_id};
 
-/// What BoringSSL calls the file that holds `SSL_write`; directories before it differ from build to build.
-const SOURCE: &[u8] = b"/ssl_lib.cc\0";
+/// What BoringSSL calls the file that holds `SSL_write`; directories before it differ from build to build. There a zero ends it; here
+/// another byte does, or this program would be taken for one that has BoringSSL in it.
+const SOURCE: [u8; 12] = *b"/ssl_lib.cc.";
 /// Longest file name taken for one; build directories are long, not endless.
 const PATH_MAX: usize = 1024;
 /// `ERR_LIB_SSL` (include/openssl/err.h).
@@ -188,9 +189,14 @@ fn look(image: &Image<'_>) -> Verdict {
 /// not end with a zero: the linker may put code or numbers there, whose last bytes even look like letters.
 fn file_names(image: &Image<'_>) -> BTreeSet<u64> {
     let mut names = BTreeSet::new();
+    let [source @ .., _] = &SOURCE;
+    let source = memmem::Finder::new(source);
     for segment in image.segments() {
         for (from, stretch) in image.stretches(*segment) {
-            for at in memmem::find_iter(stretch.bytes, SOURCE) {
+            for at in source.find_iter(stretch.bytes) {
+                if stretch.bytes.get(at.saturating_add(source.needle().len())) != Some(&0) {
+                    continue;
+                }
                 let at = from.saturating_add(at);
                 let before = segment.bytes.get(..at).unwrap_or_default();
                 let window = before.get(before.len().saturating_sub(PATH_MAX)..).unwrap_or_default();

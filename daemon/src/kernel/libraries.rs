@@ -67,12 +67,6 @@ impl Part {
     }
 }
 
-/// Whether it is the program that is running here.
-pub(super) fn is_own(identity: Identity) -> bool {
-    let own = fs::metadata("/proc/self/exe");
-    own.is_ok_and(|own| (own.dev(), own.ino()) == (identity.device, identity.inode))
-}
-
 /// What is mapped: a file as a whole, or the library of an APK that lies where the mapping begins. With the name to show.
 pub(super) fn part(file: &File, mapping: &Mapping) -> Option<(PathBuf, Part)> {
     if !apk::is_apk(&mapping.path) {

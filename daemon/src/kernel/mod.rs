@@ -600,10 +600,7 @@ impl Session {
             Ok(Hooked::New) => log::info!("watching {}", path.display()),
             Ok(Hooked::Known) => {}
             Ok(Hooked::Nameless) => {
-                // Our own program names the file that the finder looks for.
-                if let Ok(identity) = part.identity(&file)
-                    && !libraries::is_own(identity)
-                {
+                if let Ok(identity) = part.identity(&file) {
                     self.search_later(mapping, part, path, identity);
                 }
             }

@@ -79,10 +79,6 @@ fn state(mapping: &Mapping, memory: Option<&Mutex<Memory>>) -> Option<(PathBuf, 
         }
     }
     let identity = part.identity(&file).ok()?;
-    // Our own program names the file it looks for.
-    if libraries::is_own(identity) {
-        return None;
-    }
     let state = own_tls::look(file, part, &path, identity, memory?)?;
     Some((path, state))
 }

@@ -3,6 +3,7 @@
 
 /// Slots of texts, a power of two: a few times what events have in common.
 const SLOTS: usize = 512;
+
 /// A slot holds one thing. One that came again stays when another falls into its slot, once: what is new in every event would
 /// drive out what repeats. Nothing is allocated for a message that has nothing to note.
 #[derive(Debug, Default)]

@@ -238,6 +238,8 @@ fn rows() -> Vec<Row> {
         ("wolfSSL", debian.join("libwolfssl.so.35"), Pass),
         ("Python 3.11", PathBuf::from(PYTHON), Pass),
         ("Node.js", PathBuf::from("/usr/bin/node"), Pass),
+        // It knows what to look for.
+        ("Telltale", PathBuf::from(env!("CARGO_BIN_EXE_telltale")), Pass),
     ] {
         if file.exists() {
             rows.push(Row { name: name.to_owned(), machine: here.to_owned(), file, must });
@@ -279,7 +281,11 @@ fn the_table_of_binaries_comes_out_as_it_must() {
             "| {name} | {machine} | {megabytes} | {took} | {outcome} | {} | {witnesses} | {verified} |\n",
             also.join(", ")
         );
-        assert_eq!(matches!(found, Ok(Verdict::Found(_))), matches!(must, Find(_)), "{table}");
+        let is_right = match must {
+            Find(_) => matches!(found, Ok(Verdict::Found(_))),
+            Pass => found == Ok(Verdict::Absent),
+        };
+        assert!(is_right, "{table}");
     }
     println!("{table}");
     fs::create_dir_all(fetch::folder()).unwrap();
