@@ -28,7 +28,7 @@ const OTHERS: &str = "others";
 pub(super) const UNKNOWN: &str = "unknown";
 /// Passes over all rings that an ended socket is kept for: a write to the `SSL*` on it may lie in a ring that was read before the
 /// one with the end. The next pass brings it, and the pass after that stands for what waits for a hole to be filled.
-const PASSES: u32 = 2;
+const PASSES: u64 = 2;
 
 /// Whose a connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +89,9 @@ pub struct Ledger {
     open: HashMap<ConnectionId, Open>,
     /// By process, descriptor and birth: a number is used again.
     sockets: BTreeMap<(u32, u32, u64), ConnectionId>,
-    /// Sockets that have ended, and the passes since.
-    ending: VecDeque<(ConnectionId, u32)>,
+    /// Sockets that have ended, and in which pass.
+    ending: VecDeque<(ConnectionId, u64)>,
+    pass: u64,
     /// Connections that were added up without having ended: what comes later is counted from there.
     given_up: HashMap<ConnectionId, Ended>,
     rows: BTreeMap<AppKey, BTreeMap<String, Row>>,
@@ -128,6 +129,7 @@ impl Ledger {
             open: HashMap::new(),
             sockets: BTreeMap::new(),
             ending: VecDeque::new(),
+            pass: 0,
             given_up: HashMap::new(),
             rows: BTreeMap::new(),
             destinations: 0,
@@ -238,7 +240,7 @@ impl Ledger {
     /// A connection is over: its account is added to its app's, that of a socket a little later.
     pub fn end(&mut self, id: ConnectionId) {
         if id.socket().is_some() && self.open.contains_key(&id) {
-            self.ending.push_back((id, 0));
+            self.ending.push_back((id, self.pass));
         } else {
             self.close(id);
         }
@@ -246,8 +248,10 @@ impl Ledger {
 
     /// A pass over all rings has been looked at.
     pub fn end_pass(&mut self) {
-        self.ending.iter_mut().for_each(|(_, passes)| *passes = passes.saturating_add(1));
-        while let Some((id, _)) = self.ending.pop_front_if(|(_, passes)| *passes > PASSES) {
+        self.pass = self.pass.saturating_add(1);
+        let pass = self.pass;
+        while let Some((id, _)) = self.ending.pop_front_if(|(_, ended)| pass.saturating_sub(*ended) > PASSES)
+        {
             self.close(id);
         }
     }
