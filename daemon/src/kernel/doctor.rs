@@ -1,11 +1,7 @@
 //! What this kernel can do for Telltale: every ability is tried, not looked up by version, and said with what it costs to
 //! be without it.
 
-use std::{
-    fs,
-    io::{self, Read as _},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use aya::{
     maps::MapType,
@@ -152,20 +148,10 @@ fn system(list: &mut List) {
 
 /// Processes whose TLS cannot be hooked, some by name.
 fn bits_32() -> String {
-    /// `\x7fELF` and ELFCLASS32 (elf(5)).
-    const HEAD: [u8; 5] = [0x7f, b'E', b'L', b'F', 1];
     const NAMED: usize = 5;
-    let mut names: Vec<String> = fs::read_dir("/proc")
+    let mut names: Vec<String> = sends::processes_in_32_bit()
         .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|process| {
-            let mut head = [0; HEAD.len()];
-            let read = fs::File::open(process.join("exe")).and_then(|mut exe| exe.read_exact(&mut head));
-            read.is_ok() && head == HEAD
-        })
-        .map(|process| line(&process.join("comm").to_string_lossy()).unwrap_or_default())
+        .map(|pid| line(&format!("/proc/{pid}/comm")).unwrap_or_default())
         .collect();
     let count = names.len();
     names.sort();

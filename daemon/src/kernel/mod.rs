@@ -57,7 +57,7 @@ pub use mapped_file::MappedFile;
 pub use memory::MemoryPath;
 pub use own_tls::{Memory, NotHooked};
 pub use self_test::{Proof, prove, prove_with};
-pub use sends::SendsPath;
+pub use sends::{SendsPath, is_32_bit};
 pub use sys::signal_at_parents_end;
 pub use tls_files::{TlsFile, TlsState};
 

@@ -260,11 +260,13 @@ impl Sends {
 }
 
 /// The processes that run 32-bit code now.
-fn processes_in_32_bit() -> Vec<u32> {
-    libraries::processes()
-        .into_iter()
-        .filter(|pid| File::open(format!("/proc/{pid}/exe")).is_ok_and(holds_32_bit))
-        .collect()
+pub(super) fn processes_in_32_bit() -> Vec<u32> {
+    libraries::processes().into_iter().filter(|pid| is_32_bit(*pid)).collect()
+}
+
+/// Whether a process runs a 32-bit program; not when it is gone.
+pub fn is_32_bit(pid: u32) -> bool {
+    File::open(format!("/proc/{pid}/exe")).is_ok_and(holds_32_bit)
 }
 
 /// Whether this is an ELF file of 32-bit code: the class, behind the magic (elf(5), `EI_CLASS`).
@@ -283,6 +285,12 @@ mod tests {
         assert!(!holds_32_bit(&b"\x7fELF\x02\x01"[..]));
         assert!(!holds_32_bit(&b"#!/bin/sh"[..]));
         assert!(!holds_32_bit(&b"\x7fEL"[..]));
+    }
+
+    #[test]
+    fn this_process_is_no_32_bit_one_and_one_that_is_gone_neither() {
+        assert_eq!(is_32_bit(std::process::id()), cfg!(target_pointer_width = "32"));
+        assert!(!is_32_bit(u32::MAX));
     }
 
     #[test]

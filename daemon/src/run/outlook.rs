@@ -2,8 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
-    io::Read as _,
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -11,12 +10,8 @@ use std::{
 use super::flows::Flows;
 use crate::{
     coverage::{Outlook, Reach},
-    kernel::Session,
+    kernel::{Session, is_32_bit},
 };
-
-/// Where `EI_CLASS` lies in an ELF file, and what it is in a 32-bit one (elf(5)).
-const EI_CLASS: usize = 4;
-const ELFCLASS32: u8 = 1;
 
 /// The sentence that the watch begins with, and says again every day.
 pub(super) fn outlook(session: &Session, flows: &Flows) -> Outlook {
@@ -93,14 +88,6 @@ fn file(path: &Path) -> PathBuf {
     apk.map_or_else(|| path.to_owned(), |(apk, _)| PathBuf::from(apk))
 }
 
-/// Whether a process runs a 32-bit program; not when it is gone.
-fn is_32_bit(pid: u32) -> bool {
-    let mut head = [0; EI_CLASS + 1];
-    let exe = Path::new("/proc").join(pid.to_string()).join("exe");
-    let read = File::open(exe).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head.starts_with(b"\x7fELF") && head.last() == Some(&ELFCLASS32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,11 +117,5 @@ mod tests {
         assert_eq!(hooks.reach(&platform, true), Some(Reach::Hosts));
         assert_eq!(hooks.reach("7f10 rw-p 00000000 00:00 0 [stack]\n", false), None);
         assert_eq!(self::hooks(false).reach(&both, false), Some(Reach::Nothing));
-    }
-
-    #[test]
-    fn this_process_is_no_32_bit_one_and_one_that_is_gone_neither() {
-        assert_eq!(is_32_bit(std::process::id()), cfg!(target_pointer_width = "32"));
-        assert!(!is_32_bit(u32::MAX));
     }
 }
