@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    alert::{Alert, Ledger, Network, Policy, quieten, raw_sha256},
+    alert::{Alert, Ledger, Network, Policy, note_own_values, quieten, raw_sha256},
     app::App,
     guard::guarded,
     leak::{Context, Crypt, Detector, persist},
@@ -357,6 +357,7 @@ impl Pipeline {
                 let hash = raw_sha256(message);
                 alerts.iter_mut().for_each(|alert| alert.raw_sha256.clone_from(&hash));
             }
+            note_own_values(&mut alerts);
             self.ledger.judge(&settings.alerts, &mut alerts, now_ms);
             if let Some(observer) = &mut settings.observer {
                 observer.message(flow, message, &tree, &alerts);

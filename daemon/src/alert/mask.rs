@@ -1,8 +1,11 @@
 //! Values as the log may show them. logd serves every process of the system uid, the vendor's bug reporter among them.
 
-use super::kinds::Mask;
-use super::text::{harmless, word};
-use crate::place;
+use super::{
+    Alert,
+    kinds::{Mask, words},
+    text::{harmless, word},
+};
+use crate::{leak::Witness, place};
 
 /// The longest value shown as it is; nothing that is told plainly is longer.
 const MAX_PLAIN: usize = 48;
@@ -63,7 +66,7 @@ fn is_plain(value: &str) -> bool {
 
 /// A route or place in a message for the log: keys of the message that are no plain field names could be its content (a
 /// package, an address, a network's name as a key) and become `*`.
-pub(crate) fn place(text: &str) -> String {
+fn place(text: &str) -> String {
     let plain = unquoted(text);
     let step = |step: &str| {
         step.split(':')
@@ -88,6 +91,60 @@ fn unquoted(text: &str) -> String {
             ends
         });
         rest = end.and_then(|(at, _)| quoted.get(at..)?.strip_prefix("\"]")).unwrap_or("");
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Fewer characters than this are also parts of ordinary names.
+const MIN_OWN: usize = 4;
+
+/// Notes the phone's own values that stand where lines show more than a value: an IMEI that is a label of the host, a
+/// Wi-Fi's name that is a key on the way to something else. `alerts` are those of one message.
+pub(crate) fn note_own_values(alerts: &mut [Alert]) {
+    let mut own: Vec<String> = Vec::new();
+    for finding in alerts.iter().map(|alert| &alert.finding).filter(|finding| finding.by == Witness::Truth) {
+        if words(finding.kind).mask != Mask::Plain {
+            let texts = [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten();
+            own.extend(texts.filter(|text| text.len() >= MIN_OWN).map(|text| text.to_ascii_lowercase()));
+        }
+    }
+    if own.is_empty() {
+        return;
+    }
+    // The longest first: a shorter one may be a part of it.
+    own.sort_unstable_by(|one, other| (other.len(), other).cmp(&(one.len(), one)));
+    own.dedup();
+    for alert in alerts {
+        let place = format!("{} {}", alert.via, alert.finding.at).to_ascii_lowercase();
+        let host = alert.host.as_ref().map_or("", |host| host.name.as_str());
+        let shown = |text: &&String| place.contains(text.as_str()) || host.contains(text.as_str());
+        alert.own_values = own.iter().filter(shown).cloned().collect();
+    }
+}
+
+/// A host's name with `*` for the phone's own values in it. A word, `xiaomi` for the owner's Wi-Fi, may be part of anybody's
+/// host; a number is his alone.
+pub(crate) fn host_without(name: &str, own_values: &[String]) -> String {
+    let is_number =
+        |text: &&String| text.len() >= MIN_IDENTIFIER && text.contains(|c: char| c.is_ascii_digit());
+    own_values.iter().filter(is_number).fold(name.to_owned(), |name, own| without(&name, own))
+}
+
+/// [`place`] with `*` for the phone's own values in it.
+pub(crate) fn place_without(text: &str, own_values: &[String]) -> String {
+    own_values.iter().fold(place(text), |text, own| without(&text, own))
+}
+
+/// The text with `*` for this, which is lower case, in whichever case it stands there.
+fn without(text: &str, own: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    // Lower case of ASCII alone leaves every byte where it is.
+    while let Some(at) = rest.to_ascii_lowercase().find(own) {
+        out.push_str(rest.get(..at).unwrap_or_default());
+        out.push('*');
+        rest = rest.get(at.saturating_add(own.len())..).unwrap_or_default();
     }
     out.push_str(rest);
     out

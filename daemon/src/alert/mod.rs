@@ -27,7 +27,7 @@ pub use memory::Damaged;
 pub use text::pieces;
 pub(crate) use {json::time, text::harmless};
 
-pub(crate) use damage::quieten;
+pub(crate) use {damage::quieten, mask::note_own_values};
 
 use crate::{
     app::App,
@@ -94,6 +94,8 @@ pub struct Alert {
     pub listed: bool,
     /// Lines that were due since the last one and not shown because there were too many.
     pub held_back: u64,
+    /// The phone's own values in host or place, lower case: a line leaves them out.
+    pub own_values: Vec<String>,
 }
 
 /// The hash of a message's body, or of its target when it has none: what joins its findings.
@@ -152,6 +154,7 @@ impl Alert {
             shown: true,
             listed: true,
             held_back: 0,
+            own_values: Vec::new(),
             finding,
         })
     }

@@ -438,3 +438,31 @@ fn long_lines_keep_their_pairs_together() {
         assert!(line.starts_with("W telltale: ") && line.len() <= sink::MAX_LINE + "W telltale: ".len());
     }
 }
+
+#[test]
+fn own_values_in_host_and_place_stay_out_of_lines() {
+    let mut imei = finding(Kind::Imei, "490154203237518");
+    (imei.by, imei.via, imei.at) = (Witness::Truth, "http1>header:host".into(), String::new());
+    let mut wifi = finding(Kind::WifiName, "Lisboa-Home");
+    (wifi.by, wifi.at) = (Witness::Truth, "nets.Lisboa-Home".into());
+    let mut place = finding(Kind::Location, "38.7222, -9.1393");
+    place.at = "nets.lisboa-home.x_490154203237518.lat".into();
+    let mut alerts = [imei, wifi, place].map(|finding| alert_of(finding, &flow()));
+    for alert in &mut alerts {
+        alert.host = Some(Host { name: "490154203237518.lisboa-home.example.com".into(), ..Host::default() });
+    }
+    note_own_values(&mut alerts);
+    let lines = alerts.each_ref().map(ToString::to_string);
+    for line in &lines {
+        assert!(!line.contains("490154203237518"), "{line}");
+        // A name of his own may be part of anybody's host.
+        assert!(line.contains("host=*.lisboa-home.example.com"), "{line}");
+    }
+    assert!(lines[1].contains(" at=nets.* "), "{}", lines[1]);
+    assert!(lines[2].contains(" at=nets.*.*.lat "), "{}", lines[2]);
+    // The log of a message that says nothing about the phone stays as it is, and root's JSON always does.
+    assert!(alerts[0].json().contains("490154203237518.lisboa-home.example.com"));
+    let mut others = [alert(Kind::SearchQuery, "miui")];
+    note_own_values(&mut others);
+    assert!(others[0].to_string().contains("host=sa.api.intl.miui.com"));
+}
