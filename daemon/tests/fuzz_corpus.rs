@@ -3,6 +3,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failed test panics")]
 
+#[path = "../fuzz/src/decode.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
+mod decode;
+
 #[path = "../fuzz/src/kernel.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod kernel;
@@ -63,6 +67,7 @@ const TARGETS: &[Target] = &[
     ("unwrap_zstd", unwrap::zstd, 100),
     ("unwrap_records", unwrap::records, 200),
     ("unwrap_protocols", unwrap::protocols, 30),
+    ("decode", decode::whole, 100),
 ];
 
 /// xorshift64*: the same mutations on every run.

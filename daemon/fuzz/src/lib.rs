@@ -1,5 +1,6 @@
 //! What each fuzz target does with its input. A function here panics when a promise of the parser is broken.
 
+pub mod decode;
 pub mod kept;
 pub mod kernel;
 pub mod sealed;

@@ -67,83 +67,125 @@ fn decode_to(options: &DecodeOptions, out: &mut impl Write, notes: &mut impl Wri
         Some(file) => Truth::from_json(&read(file)?)?,
         None => Truth::default(),
     };
-    for warning in &truth.warnings {
-        writeln!(notes, "telltale: {warning}").map_err(Error::Write)?;
-    }
-    let key = match &options.store {
-        Some(folder) => store::key(folder)?,
-        None => [0; 16],
-    };
-    let mut known = Knowledge::new(options.more.as_deref())?;
-    let mut apps = AppTable::new();
-    if let Some(why) = known.packages.as_deref().and_then(|text| apps.add_known(text).err()) {
-        known.notes.push(format!("packages.toml is not used: {why}"));
-    }
-    for note in &known.notes {
-        writeln!(notes, "telltale: {note}").map_err(Error::Write)?;
-    }
-    let mut settings = Settings::new(Detector::new(&truth, known.data));
-    settings.protocols = known.protocols;
-    settings.domains = known.domains;
-    settings.alerts =
-        Policy { merge: false, least: Severity::Debug, lines_per_hour: 0, key, ..Policy::default() };
-    if let Some(folder) = &options.store {
-        let (tokens, why) = store::tokens(folder);
-        if let Some(why) = why {
-            writeln!(notes, "telltale: {why}").map_err(Error::Write)?;
-        }
-        settings.memory = Some(tokens);
-    }
-    if options.explain {
-        settings.observer = Some(Box::new(Explainer));
-    }
-    let mut pipeline = Pipeline::new(settings);
-
+    let mut decoder = Decoder::new(options, &truth, notes)?;
     let mut input: Box<dyn Read> = match &options.file {
         Some(file) => Box::new(File::open(file).map_err(|error| Error::Read { file: file.clone(), error })?),
         None => Box::new(io::stdin().lock()),
     };
-    let unreadable = |error| {
-        let file = options.file.clone().unwrap_or_else(|| PathBuf::from("standard input"));
-        Error::Read { file, error }
-    };
     let mut sink: Box<dyn Sink + '_> = if options.json { Box::new(Json(out)) } else { Box::new(Lines(out)) };
-    let mut write =
-        |alerts: Vec<Alert>| alerts.iter().try_for_each(|alert| sink.alert(alert)).map_err(Error::Write);
-    let mut piece = vec![0; PIECE];
-    let mut length = read_some(&mut input, &mut piece).map_err(unreadable)?;
-    let first = piece.get(..length).unwrap_or_default();
-    let saved = if har::may_begin(first) {
-        let mut whole = first.to_vec();
-        input.take(LARGEST_HAR).read_to_end(&mut whole).map_err(unreadable)?;
-        input = Box::new(io::empty());
-        let requests = har::requests(&whole);
-        if requests.is_none() {
-            input = Box::new(io::Cursor::new(whole));
-            length = read_some(&mut input, &mut piece).map_err(unreadable)?;
-        }
-        requests
-    } else {
-        None
-    };
-    if let Some(requests) = saved {
-        for request in requests {
-            let id = pipeline.open(flow(options, &apps, request.host, request.plain));
-            write(pipeline.push(id, Chunk::Bytes(&request.bytes), now_ms()))?;
-            write(pipeline.close(id, now_ms()))?;
-        }
-    } else {
-        let id = pipeline.open(flow(options, &apps, None, false));
-        while length > 0 {
-            write(pipeline.push(id, Chunk::Bytes(piece.get(..length).unwrap_or_default()), now_ms()))?;
-            length = read_some(&mut input, &mut piece).map_err(unreadable)?;
-        }
-        write(pipeline.close(id, now_ms()))?;
-    }
-    if let (Some(folder), Some(tokens)) = (&options.store, &pipeline.settings().memory) {
+    decoder.read(&mut *input, &mut *sink)?;
+    if let (Some(folder), Some(tokens)) = (&options.store, &decoder.pipeline.settings().memory) {
         store::keep_tokens(folder, tokens)?;
     }
     Ok(())
+}
+
+/// The pipeline as the options want it, and how its input is told apart. The fuzzer holds one, too.
+#[derive(Debug)]
+pub struct Decoder {
+    options: DecodeOptions,
+    apps: AppTable,
+    /// What it works by, what it said already.
+    pub pipeline: Pipeline,
+}
+
+impl Decoder {
+    /// Reads everything the options name but the input and the truth. What is not as it should be is said in `notes`.
+    ///
+    /// # Errors
+    /// [`Error`] with the file that cannot be read, or what `notes` gives when it cannot be written.
+    pub fn new(options: &DecodeOptions, truth: &Truth, notes: &mut impl Write) -> Result<Decoder, Error> {
+        for warning in &truth.warnings {
+            writeln!(notes, "telltale: {warning}").map_err(Error::Write)?;
+        }
+        let key = match &options.store {
+            Some(folder) => store::key(folder)?,
+            None => [0; 16],
+        };
+        let mut known = Knowledge::new(options.more.as_deref())?;
+        let mut apps = AppTable::new();
+        if let Some(why) = known.packages.as_deref().and_then(|text| apps.add_known(text).err()) {
+            known.notes.push(format!("packages.toml is not used: {why}"));
+        }
+        for note in &known.notes {
+            writeln!(notes, "telltale: {note}").map_err(Error::Write)?;
+        }
+        let mut settings = Settings::new(Detector::new(truth, known.data));
+        settings.protocols = known.protocols;
+        settings.domains = known.domains;
+        settings.alerts =
+            Policy { merge: false, least: Severity::Debug, lines_per_hour: 0, key, ..Policy::default() };
+        if let Some(folder) = &options.store {
+            let (tokens, why) = store::tokens(folder);
+            if let Some(why) = why {
+                writeln!(notes, "telltale: {why}").map_err(Error::Write)?;
+            }
+            settings.memory = Some(tokens);
+        }
+        if options.explain {
+            settings.observer = Some(Box::new(Explainer));
+        }
+        Ok(Decoder { options: options.clone(), apps, pipeline: Pipeline::new(settings) })
+    }
+
+    /// Decodes what a client sent on one connection, or the requests of a HAR file, to the end of `input`.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Write`] with the operating system's reason.
+    pub fn read(&mut self, input: &mut dyn Read, sink: &mut dyn Sink) -> Result<(), Error> {
+        let mut piece = vec![0; PIECE];
+        let length = self.some(input, &mut piece)?;
+        let mut first = piece.get(..length).unwrap_or_default().to_vec();
+        if har::may_begin(&first) {
+            input.take(LARGEST_HAR).read_to_end(&mut first).map_err(|error| self.unreadable(error))?;
+            if let Some(requests) = har::requests(&first) {
+                for request in requests {
+                    self.connection(request.host, request.plain, &request.bytes, &mut io::empty(), sink)?;
+                }
+                return Ok(());
+            }
+        }
+        self.connection(None, false, &first, input, sink)
+    }
+
+    /// One connection: what was read of it already, then the rest.
+    fn connection(
+        &mut self,
+        host: Option<String>,
+        plain: bool,
+        first: &[u8],
+        rest: &mut dyn Read,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let mut write =
+            |alerts: Vec<Alert>| alerts.iter().try_for_each(|alert| sink.alert(alert)).map_err(Error::Write);
+        let id = self.pipeline.open(flow(&self.options, &self.apps, host, plain));
+        write(self.pipeline.push(id, Chunk::Bytes(first), now_ms()))?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let length = self.some(rest, &mut piece)?;
+            if length == 0 {
+                break;
+            }
+            write(self.pipeline.push(id, Chunk::Bytes(piece.get(..length).unwrap_or_default()), now_ms()))?;
+        }
+        write(self.pipeline.close(id, now_ms()))
+    }
+
+    /// Some bytes, none at the end.
+    fn some(&self, input: &mut dyn Read, piece: &mut [u8]) -> Result<usize, Error> {
+        loop {
+            match input.read(piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done.map_err(|error| self.unreadable(error)),
+            }
+        }
+    }
+
+    fn unreadable(&self, error: io::Error) -> Error {
+        let file = self.options.file.clone().unwrap_or_else(|| PathBuf::from("standard input"));
+        Error::Read { file, error }
+    }
 }
 
 /// A connection as the options describe it, or as a saved request's address does.
@@ -160,16 +202,6 @@ fn flow(options: &DecodeOptions, apps: &AppTable, host: Option<String>, plain: b
         flow.attr = "app:given".to_owned();
     }
     flow
-}
-
-/// Some bytes, none at the end.
-fn read_some(input: &mut dyn Read, piece: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match input.read(piece) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
 }
 
 fn read(file: &Path) -> Result<String, Error> {
