@@ -18,6 +18,7 @@ use super::{
     scan::{Hit, Scanner},
     settle::{Spotted, settle},
     shape::{Shapes, Site},
+    take::is_package_name,
     token::last_key,
     truth::Truth,
 };
@@ -246,8 +247,9 @@ impl Detector {
         let fact =
             || telemetry.facts.iter().find(|(name, _)| name == "sender").map(|(_, value)| value.as_str());
         let of_an_event = || payload.and_then(|payload| self.dictionary.event_sender(&telemetry.id, payload));
-        let package = |text: &'t str| Some(text).filter(|text| !text.is_empty() && text.len() <= 128);
-        Sender { named: named.or_else(fact).and_then(package), of_an_event: of_an_event().and_then(package) }
+        // Any other text could be content, and a line shows a sender as it is.
+        let package = |text: &&str| is_package_name(text);
+        Sender { named: named.or_else(fact).filter(package), of_an_event: of_an_event().filter(package) }
     }
 }
 

@@ -164,3 +164,18 @@ fn the_true_sender_is_named() {
     assert_eq!(shade.sender.as_deref(), Some("com.miui.home"));
     assert_eq!(shade.severity, Severity::Warn);
 }
+
+#[test]
+fn what_is_no_package_is_no_sender() {
+    for other in ["490154203237518", "my search words", "https://clinic.example.org/", "com..example", ""] {
+        let json = format!(
+            r#"{{"H":{{"sender":"{other}","imei":"x"}},"B":[{{"H":{{"key":"gesture_pull_down","pk":"{other}"}},"B":{{}}}}]}}"#
+        );
+        let findings = Case::new()
+            .from("com.miui.analytics", None)
+            .json(&json)
+            .telemetry("miui_track_v1")
+            .examine(&detector());
+        assert_eq!(one(&findings, Kind::StatusBar, "gesture_pull_down").sender, None, "{other}");
+    }
+}

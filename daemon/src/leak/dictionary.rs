@@ -178,6 +178,7 @@ impl Dictionary {
     ) {
         let name = scope.name.first(event).and_then(text_of);
         let sender = scope.sender.as_ref().and_then(|path| path.first(event)).and_then(text_of);
+        let sender = sender.filter(|name| take::is_package_name(name));
         let mut way = steps.to_vec();
         let first = out.len();
         scope.every.walk(event, &mut way, &mut |id, steps, value| {

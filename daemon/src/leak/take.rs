@@ -106,15 +106,19 @@ pub(crate) fn packages(text: &str) -> Vec<&str> {
     out
 }
 
+/// Whether Android would take it for a package's name: parts joined by dots, each of letters, digits and `_` after a letter
+/// (android.content.pm.PackageParser.validateName). The system itself has a name without a dot.
+pub(crate) fn is_package_name(text: &str) -> bool {
+    let parts = text.split('.').count();
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    text == "android" || ((2..=8).contains(&parts) && text.len() <= 128 && text.split('.').all(part))
+}
+
 /// True for a name such as `com.example.app`: at least two dots or a well-known first part, and no web address.
 pub(crate) fn is_package(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('.').take(12).collect();
-    let well_formed = (2..=8).contains(&parts.len())
-        && text.len() <= 128
-        && parts.iter().all(|part| {
-            part.starts_with(|c: char| c.is_ascii_alphabetic())
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        });
     let first = [
         "com", "org", "net", "io", "de", "ru", "cn", "fr", "uk", "jp", "kr", "in", "br", "tv", "me", "app",
         "dev", "eu", "it", "es", "pl", "nl", "us", "co", "pt", "at", "be", "ch", "cz", "dk", "fi", "gr",
@@ -122,7 +126,7 @@ pub(crate) fn is_package(text: &str) -> bool {
         "tw", "hk", "au", "nz", "ca", "mx", "ar", "cl", "za", "ng", "air", "ai", "info", "biz", "mobi",
         "tech",
     ];
-    well_formed && parts.first().is_some_and(|part| first.contains(part))
+    is_package_name(text) && text.split('.').next().is_some_and(|part| first.contains(&part))
 }
 
 /// True for a query parameter that says something about the device.
