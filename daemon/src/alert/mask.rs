@@ -105,10 +105,15 @@ pub(crate) fn note_own_values(alerts: &mut [Alert]) {
     let mut own: Vec<String> = Vec::new();
     for finding in alerts.iter().map(|alert| &alert.finding).filter(|finding| finding.by == Witness::Truth) {
         if words(finding.kind).mask != Mask::Plain {
-            let texts = [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten();
-            own.extend(texts.filter(|text| text.len() >= MIN_OWN).map(|text| text.to_ascii_lowercase()));
+            for text in [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten() {
+                let text = text.to_ascii_lowercase();
+                // A phone number without its plus, an address without its colons: as a host's label can hold it.
+                own.push(text.chars().filter(|c| c.is_ascii_alphanumeric()).collect());
+                own.push(text);
+            }
         }
     }
+    own.retain(|text| text.len() >= MIN_OWN);
     if own.is_empty() {
         return;
     }

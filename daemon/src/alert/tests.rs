@@ -460,6 +460,11 @@ fn own_values_in_host_and_place_stay_out_of_lines() {
     }
     assert!(lines[1].contains(" at=nets.* "), "{}", lines[1]);
     assert!(lines[2].contains(" at=nets.*.*.lat "), "{}", lines[2]);
+    let mut phone = [alert(Kind::PhoneNumber, "+351912345678")];
+    phone[0].finding.by = Witness::Truth;
+    phone[0].host = Some(Host { name: "351912345678.example.com".into(), ..Host::default() });
+    note_own_values(&mut phone);
+    assert!(!phone[0].to_string().contains("351912345678"));
     // The log of a message that says nothing about the phone stays as it is, and root's JSON always does.
     assert!(alerts[0].json().contains("490154203237518.lisboa-home.example.com"));
     let mut others = [alert(Kind::SearchQuery, "miui")];
