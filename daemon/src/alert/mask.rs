@@ -50,7 +50,10 @@ fn suffix(address: &str) -> Option<String> {
     if !host.contains('.') {
         return None;
     }
-    place::public_suffix(&host).filter(|suffix| suffix.len() < host.len()).map(str::to_owned)
+    let suffix = place::public_suffix(&host).filter(|suffix| suffix.len() < host.len())?;
+    // What the list has only by a rule for anything, `*.ck`, can be somebody's own.
+    let digits = suffix.chars().filter(char::is_ascii_digit).count();
+    (digits <= MAX_DIGITS).then(|| suffix.to_owned())
 }
 
 /// True for what programs call things, `desktop_swipe` or `2 payloads`: anything else could be somebody's own.
@@ -181,6 +184,9 @@ mod tests {
             (Mask::Address, "http://192.0.2.9/x", "(18)"),
             (Mask::Address, "/just/a/path", "(12)"),
             (Mask::Address, "org", "(3)"),
+            (Mask::Address, "https://a.channel=490154203237518", "(33)"),
+            (Mask::Address, "https://a.b.490154203237518.ck/", "(31)"),
+            (Mask::Address, "https://printer.lan/", "(20)"),
             (Mask::Identifier, "490154203237518", "…18"),
             (Mask::Identifier, "12345", "(5)"),
             (Mask::Length, "Secret stuff", "(12)"),

@@ -148,12 +148,13 @@ pub fn registrable(name: &str) -> Option<&str> {
     psl::domain_str(name)
 }
 
-/// The public suffix of a name, `co.uk`; none of an address literal.
+/// The public suffix of a name, `co.uk`; none of an address literal or where none is known.
 pub fn public_suffix(name: &str) -> Option<&str> {
     if name.len() > MAX_NAME || address(name).is_some() {
         return None;
     }
-    psl::suffix_str(name)
+    let suffix = psl::suffix(name.as_bytes()).filter(psl::Suffix::is_known)?;
+    str::from_utf8(suffix.as_bytes()).ok()
 }
 
 /// The address a host that is no name stands for, with or without the brackets of RFC 3986 section 3.2.2.
