@@ -5,7 +5,10 @@ use super::{
     kinds::{Mask, words},
     text::{harmless, word},
 };
-use crate::{leak::Witness, place};
+use crate::{
+    leak::{Kind, Witness},
+    place,
+};
 
 /// The longest value shown as it is; nothing that is told plainly is longer.
 const MAX_PLAIN: usize = 48;
@@ -105,30 +108,36 @@ const MIN_OWN: usize = 4;
 /// Notes the phone's own values that stand where lines show more than a value: an IMEI that is a label of the host, a
 /// Wi-Fi's name that is a key on the way to something else. `alerts` are those of one message.
 pub(crate) fn note_own_values(alerts: &mut [Alert]) {
-    let mut own: Vec<String> = Vec::new();
-    for finding in alerts.iter().map(|alert| &alert.finding).filter(|finding| finding.by == Witness::Truth) {
-        if words(finding.kind).mask != Mask::Plain {
-            for text in [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten() {
-                let text = text.to_ascii_lowercase();
-                // A phone number without its plus, an address without its colons: as a host's label can hold it.
-                own.push(text.chars().filter(|c| c.is_ascii_alphanumeric()).collect());
-                own.push(text);
-            }
-        }
-    }
-    own.retain(|text| text.len() >= MIN_OWN);
+    let found = alerts.iter().map(|alert| &alert.finding).filter(|finding| finding.by == Witness::Truth);
+    let own = own_texts(found.flat_map(|finding| {
+        let texts = [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten();
+        texts.map(|text| (finding.kind, text.as_str()))
+    }));
     if own.is_empty() {
         return;
     }
-    // The longest first: a shorter one may be a part of it.
-    own.sort_unstable_by(|one, other| (other.len(), other).cmp(&(one.len(), one)));
-    own.dedup();
     for alert in alerts {
         let place = format!("{} {}", alert.via, alert.finding.at).to_ascii_lowercase();
         let host = alert.host.as_ref().map_or("", |host| host.name.as_str());
         let shown = |text: &&String| place.contains(text.as_str()) || host.contains(text.as_str());
         alert.own_values = own.iter().filter(shown).cloned().collect();
     }
+}
+
+/// The phone's own values as [`host_without`] and [`place_without`] look for them; those that are shown as they are left out.
+pub(crate) fn own_texts<'v>(values: impl Iterator<Item = (Kind, &'v str)>) -> Vec<String> {
+    let mut own: Vec<String> = Vec::new();
+    for (_, value) in values.filter(|(kind, _)| words(*kind).mask != Mask::Plain) {
+        let text = value.to_ascii_lowercase();
+        // A phone number without its plus, an address without its colons: as a host's label can hold it.
+        own.push(text.chars().filter(|c| c.is_ascii_alphanumeric()).collect());
+        own.push(text);
+    }
+    own.retain(|text| text.len() >= MIN_OWN);
+    // The longest first: a shorter one may be a part of it.
+    own.sort_unstable_by(|one, other| (other.len(), other).cmp(&(one.len(), one)));
+    own.dedup();
+    own
 }
 
 /// A host's name with `*` for the phone's own values in it. A word, `xiaomi` for the owner's Wi-Fi, may be part of anybody's

@@ -27,7 +27,10 @@ pub use memory::Damaged;
 pub use text::pieces;
 pub(crate) use {json::time, text::harmless};
 
-pub(crate) use {damage::quieten, mask::note_own_values};
+pub(crate) use {
+    damage::quieten,
+    mask::{host as mask_host, host_without, mask, note_own_values, own_texts, place_without},
+};
 
 use crate::{
     app::App,

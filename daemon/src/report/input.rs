@@ -71,6 +71,22 @@ impl Finding {
         self.0.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
     }
 
+    /// Another text for a field that it has; an empty one takes the field away.
+    pub(super) fn change(&mut self, name: &str, new: impl FnOnce(&str) -> String) {
+        if let Some(at) = self.0.iter().position(|(key, _)| *key == name) {
+            let text = self.0.get(at).map(|(_, old)| new(old)).unwrap_or_default();
+            match self.0.get_mut(at) {
+                Some((_, old)) if !text.is_empty() => *old = text,
+                _ => drop(self.0.remove(at)),
+            }
+        }
+    }
+
+    /// Whether the app is one the owner looks at pages with.
+    pub(super) fn is_of_browser(&self) -> bool {
+        is_browser(self.get("app"))
+    }
+
     /// The fields it has.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(key, value)| (*key, value.as_str()))
@@ -133,6 +149,8 @@ impl Severity {
 pub struct Coverage {
     /// What to call the app.
     pub app: String,
+    /// It is one the owner looks at pages with.
+    pub is_browser: bool,
     /// Bytes whose content was read.
     pub read: u64,
     /// Bytes of which only the host is known, or nothing.
@@ -246,6 +264,7 @@ impl Input {
                 let to = listed.filter(is_unread);
                 Coverage {
                     app: first_of(&[&text("label"), &text("app")], "unknown app").to_owned(),
+                    is_browser: is_browser(&text("app")),
                     read: parts.read,
                     unread: parts.all_unread(),
                     why: parts
@@ -268,6 +287,10 @@ impl Input {
         self.findings.sort_by(|a, b| b.get("time").cmp(a.get("time")));
         self.findings.truncate(last.unwrap_or(usize::MAX));
     }
+}
+
+fn is_browser(app: &str) -> bool {
+    APPS.named(app, NO_UID).role.as_deref() == Some("browser")
 }
 
 fn first_of<'a>(candidates: &[&'a str], otherwise: &'a str) -> &'a str {

@@ -11,6 +11,7 @@ mod charts;
 mod html;
 pub mod input;
 mod map;
+mod masked;
 mod sections;
 mod summary;
 pub mod words;
@@ -56,8 +57,11 @@ impl Sources {
     }
 }
 
-/// The whole page. With `full_values` off, values are masked and the file does not hold them.
+/// The whole page. With `full_values` off, values are masked and the file does not hold them, nor the sites a browser opened
+/// because its owner asked.
 pub fn page(input: &Input, sources: &Sources, full_values: bool) -> String {
+    let masked = (!full_values).then(|| masked::masked(input));
+    let input = masked.as_ref().unwrap_or(input);
     let summary = Summary::of(&input.findings);
     let sections = sections::all(input, &summary, sources, full_values);
     let data = html::json_for_script(&data(input, sources, full_values).to_string());

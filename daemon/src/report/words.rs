@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::leak::Kind;
+use crate::{
+    alert::{self, Mask},
+    leak::Kind,
+};
 
 /// Country names by code.
 static COUNTRIES: LazyLock<HashMap<String, String>> =
@@ -78,30 +81,10 @@ pub fn is_identifier(name: &str) -> bool {
     )
 }
 
-/// A value that can be shown around: enough to recognise one's own, not enough to learn another's.
+/// A value as the log would show it: enough to recognise one's own, not enough to learn another's.
 pub fn masked(kind: &str, value: &str) -> String {
-    let count = value.chars().count();
-    if count == 0 {
-        return String::new();
-    }
-    if is_identifier(kind) || matches!(Kind::from_name(kind), Some(Kind::WifiBssid)) {
-        let tail: String = value.chars().skip(count.saturating_sub(2)).collect();
-        return if count > 4 { format!("…{tail}") } else { format!("({count})") };
-    }
-    match Kind::from_name(kind) {
-        Some(Kind::DeviceModel | Kind::Carrier | Kind::NetworkState | Kind::SearchEngine) => value.to_owned(),
-        Some(Kind::VisitedUrl | Kind::VisitedHost | Kind::Download) => {
-            let host = value
-                .split("://")
-                .last()
-                .and_then(|rest| rest.split(['/', '?', '#', ':']).next())
-                .unwrap_or_default();
-            host.rsplit_once('.')
-                .map_or_else(|| format!("({count})"), |(_, top)| format!("….{top} ({count})"))
-        }
-        Some(Kind::SearchQuery) => format!("{}… ({count})", value.chars().take(1).collect::<String>()),
-        _ => format!("({count} characters)"),
-    }
+    let mask = Kind::from_name(kind).map_or(Mask::Length, |kind| alert::words(kind).mask);
+    if value.is_empty() { String::new() } else { alert::mask(mask, value) }
 }
 
 /// `SG` → `Singapore`; the code itself when it is no country's.
@@ -145,8 +128,9 @@ mod tests {
         assert_eq!(masked("imei", "1234"), "(4)");
         assert_eq!(masked("search_query", "hiv test near me"), "h… (16)");
         assert_eq!(masked("visited_url", "https://clinic.example.org/hiv-test?id=12"), "….org (41)");
-        assert_eq!(masked("location", "38.7,-9.1"), "(9 characters)");
-        assert_eq!(masked("device_model", "Redmi Note 8"), "Redmi Note 8");
+        assert_eq!(masked("location", "38.7,-9.1"), "(9)");
+        assert_eq!(masked("network_state", "WIFI"), "WIFI");
+        assert_eq!(masked("no_such_kind", "whatever"), "(8)");
         assert_eq!(masked("unknown", ""), "");
     }
 
