@@ -109,19 +109,26 @@ const MIN_OWN: usize = 4;
 /// Wi-Fi's name that is a key on the way to something else. `alerts` are those of one message.
 pub(crate) fn note_own_values(alerts: &mut [Alert]) {
     let found = alerts.iter().map(|alert| &alert.finding).filter(|finding| finding.by == Witness::Truth);
-    let own = own_texts(found.flat_map(|finding| {
+    let mut own = own_texts(found.flat_map(|finding| {
         let texts = [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten();
         texts.map(|text| (finding.kind, text.as_str()))
     }));
+    // Nearly always none is there: one look through all of it says so.
+    let shown: Vec<String> = if own.is_empty() { Vec::new() } else { alerts.iter().map(shown).collect() };
+    let all = shown.join("\n");
+    own.retain(|text| all.contains(text.as_str()));
     if own.is_empty() {
         return;
     }
-    for alert in alerts {
-        let place = format!("{} {}", alert.via, alert.finding.at).to_ascii_lowercase();
-        let host = alert.host.as_ref().map_or("", |host| host.name.as_str());
-        let shown = |text: &&String| place.contains(text.as_str()) || host.contains(text.as_str());
-        alert.own_values = own.iter().filter(shown).cloned().collect();
+    for (alert, shown) in alerts.iter_mut().zip(shown) {
+        alert.own_values = own.iter().filter(|text| shown.contains(text.as_str())).cloned().collect();
     }
+}
+
+/// Where a line shows more than the value, lower case.
+fn shown(alert: &Alert) -> String {
+    let host = alert.host.as_ref().map_or("", |host| host.name.as_str());
+    format!("{host} {} {}", alert.via, alert.finding.at).to_ascii_lowercase()
 }
 
 /// The phone's own values as [`host_without`] and [`place_without`] look for them; those that are shown as they are left out.
