@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{
     Alert, asked_name, crypt_name, kinds, mask,
+    own_values::{host_without, place_without},
     text::{pair, word},
     witness_name,
 };
@@ -56,7 +57,7 @@ impl Alert {
         let address = || self.peer.map_or_else(|| "an unknown host".to_owned(), |peer| peer.ip().to_string());
         let name = match &self.host {
             Some(host) if self.host_is_content() => mask::host(&host.name),
-            Some(host) => word(&mask::host_without(&host.name, &self.own_values), MAX_NAME),
+            Some(host) => word(&host_without(&host.name, &self.own_values), MAX_NAME),
             None => address(),
         };
         let mut known = Vec::new();
@@ -112,9 +113,9 @@ impl Alert {
             self.destination_pairs(&mut out);
         }
         pair(&mut out, "crypt", crypt_name(finding.crypt));
-        pair(&mut out, "via", &mask::place_without(&self.via, &self.own_values));
+        pair(&mut out, "via", &place_without(&self.via, &self.own_values));
         if !finding.at.is_empty() {
-            pair(&mut out, "at", &mask::place_without(&finding.at, &self.own_values));
+            pair(&mut out, "at", &place_without(&finding.at, &self.own_values));
         }
         pair(&mut out, "by", witness_name(finding.by));
         pair(&mut out, "asked", asked_name(finding.asked));
@@ -128,7 +129,7 @@ impl Alert {
 
     fn destination_pairs(&self, out: &mut String) {
         if let Some(host) = &self.host {
-            pair(out, "host", &mask::host_without(&host.name, &self.own_values));
+            pair(out, "host", &host_without(&host.name, &self.own_values));
         }
         if let Some(peer) = self.peer {
             pair(out, "ip", &peer.ip().to_string());

@@ -1,19 +1,15 @@
 //! Values as the log may show them. logd serves every process of the system uid, the vendor's bug reporter among them.
 
 use super::{
-    Alert,
-    kinds::{Mask, words},
+    kinds::Mask,
     text::{harmless, word},
 };
-use crate::{
-    leak::{Kind, Witness},
-    place,
-};
+use crate::place;
 
 /// The longest value shown as it is; nothing that is told plainly is longer.
 const MAX_PLAIN: usize = 48;
 /// Identifiers shorter than this would give too much away by two characters.
-const MIN_IDENTIFIER: usize = 6;
+pub(super) const MIN_IDENTIFIER: usize = 6;
 /// A field name with more digits than this could be a number of somebody's.
 const MAX_DIGITS: usize = 4;
 
@@ -72,7 +68,7 @@ fn is_plain(value: &str) -> bool {
 
 /// A route or place in a message for the log: keys of the message that are no plain field names could be its content (a
 /// package, an address, a network's name as a key) and become `*`.
-fn place(text: &str) -> String {
+pub(super) fn place(text: &str) -> String {
     let plain = unquoted(text);
     let step = |step: &str| {
         step.split(':')
@@ -97,78 +93,6 @@ fn unquoted(text: &str) -> String {
             ends
         });
         rest = end.and_then(|(at, _)| quoted.get(at..)?.strip_prefix("\"]")).unwrap_or("");
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Fewer characters than this are also parts of ordinary names.
-const MIN_OWN: usize = 4;
-
-/// Notes the phone's own values that stand where lines show more than a value: an IMEI that is a label of the host, a
-/// Wi-Fi's name that is a key on the way to something else. `alerts` are those of one message.
-pub(crate) fn note_own_values(alerts: &mut [Alert]) {
-    let found = alerts.iter().map(|alert| &alert.finding).filter(|finding| finding.by == Witness::Truth);
-    let mut own = own_texts(found.flat_map(|finding| {
-        let texts = [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten();
-        texts.map(|text| (finding.kind, text.as_str()))
-    }));
-    // Nearly always none is there: one look through all of it says so.
-    let shown: Vec<String> = if own.is_empty() { Vec::new() } else { alerts.iter().map(shown).collect() };
-    let all = shown.join("\n");
-    own.retain(|text| all.contains(text.as_str()));
-    if own.is_empty() {
-        return;
-    }
-    for (alert, shown) in alerts.iter_mut().zip(shown) {
-        alert.own_values = own.iter().filter(|text| shown.contains(text.as_str())).cloned().collect();
-    }
-}
-
-/// Where a line shows more than the value, lower case.
-fn shown(alert: &Alert) -> String {
-    let host = alert.host.as_ref().map_or("", |host| host.name.as_str());
-    format!("{host} {} {}", alert.via, alert.finding.at).to_ascii_lowercase()
-}
-
-/// The phone's own values as [`host_without`] and [`place_without`] look for them; those that are shown as they are left out.
-pub(crate) fn own_texts<'v>(values: impl Iterator<Item = (Kind, &'v str)>) -> Vec<String> {
-    let mut own: Vec<String> = Vec::new();
-    for (_, value) in values.filter(|(kind, _)| words(*kind).mask != Mask::Plain) {
-        let text = value.to_ascii_lowercase();
-        // A phone number without its plus, an address without its colons: as a host's label can hold it.
-        own.push(text.chars().filter(|c| c.is_ascii_alphanumeric()).collect());
-        own.push(text);
-    }
-    own.retain(|text| text.len() >= MIN_OWN);
-    // The longest first: a shorter one may be a part of it.
-    own.sort_unstable_by(|one, other| (other.len(), other).cmp(&(one.len(), one)));
-    own.dedup();
-    own
-}
-
-/// A host's name with `*` for the phone's own values in it. A word, `xiaomi` for the owner's Wi-Fi, may be part of anybody's
-/// host; a number is his alone.
-pub(crate) fn host_without(name: &str, own_values: &[String]) -> String {
-    let is_number =
-        |text: &&String| text.len() >= MIN_IDENTIFIER && text.contains(|c: char| c.is_ascii_digit());
-    own_values.iter().filter(is_number).fold(name.to_owned(), |name, own| without(&name, own))
-}
-
-/// [`place`] with `*` for the phone's own values in it.
-pub(crate) fn place_without(text: &str, own_values: &[String]) -> String {
-    own_values.iter().fold(place(text), |text, own| without(&text, own))
-}
-
-/// The text with `*` for this, which is lower case, in whichever case it stands there.
-fn without(text: &str, own: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    // Lower case of ASCII alone leaves every byte where it is.
-    while let Some(at) = rest.to_ascii_lowercase().find(own) {
-        out.push_str(rest.get(..at).unwrap_or_default());
-        out.push('*');
-        rest = rest.get(at.saturating_add(own.len())..).unwrap_or_default();
     }
     out.push_str(rest);
     out

@@ -11,6 +11,7 @@ mod line;
 pub mod logd;
 mod mask;
 mod memory;
+mod own_values;
 mod secrets;
 pub mod sink;
 #[cfg(test)]
@@ -29,7 +30,8 @@ pub(crate) use {json::time, text::harmless};
 
 pub(crate) use {
     damage::quieten,
-    mask::{host as mask_host, host_without, mask, note_own_values, own_texts, place_without},
+    mask::{host as mask_host, mask},
+    own_values::{host_without, note_own_values, own_texts, place_without},
 };
 
 use crate::{
