@@ -11,6 +11,10 @@ mod decode;
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod kernel;
 
+#[path = "../fuzz/src/finder.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
+mod finder;
+
 #[path = "../fuzz/src/kept.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate uses it as a library")]
 mod kept;
@@ -40,6 +44,7 @@ const TARGETS: &[Target] = &[
     ("record", kernel::record, 20_000),
     ("netlink", kernel::netlink, 20_000),
     ("fetch", kernel::fetch, 20_000),
+    ("finder", finder::elf, 5_000),
     ("proc_net", kernel::proc_net, 5_000),
     ("http1", wire::http1, 5_000),
     ("h2", wire::h2, 5_000),

@@ -244,3 +244,16 @@ fn without_the_call_through_the_method_table_it_is_not_hooked() {
     let (_, file) = assembled(&[(66, 985), (226, 990), (215, 1005), (111, 1011)], false);
     assert!(matches!(find(&file).unwrap(), Verdict::Refused(_)));
 }
+
+#[test]
+fn the_fuzzer_begins_with_files_in_which_it_is_found() {
+    for file in [
+        &include_bytes!("../../fuzz/corpus/finder/aarch64_assembled")[..],
+        include_bytes!("../../fuzz/corpus/finder/x86_64_with_unwind_table"),
+    ] {
+        // On a border of eight bytes, as whatever is mapped is.
+        let mapped = file.to_vec();
+        let verdict = find(&mapped);
+        assert!(matches!(verdict, Ok(Verdict::Found(_))), "{verdict:?}");
+    }
+}
