@@ -78,7 +78,7 @@ fn it_notices_replaced_files_at_once_and_keeps_what_it_learnt() {
         "I telltale: watching 2 apps; content readable for 1, hosts only for 0, nothing for 0, not known yet for 1. Nothing yet is not all clear. Check me: telltale try",
         "cannot hook /no/such/libssl.so",
         "more/domains.toml is not used",
-        "not known of this phone: /data/system/users/0/settings_ssaid.xml",
+        "not all is known of this phone, as these sources cannot be read: ",
     ] {
         daemon.says(part);
     }

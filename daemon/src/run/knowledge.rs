@@ -100,7 +100,11 @@ impl Knowledge {
         let ask = root == Path::new("/") && Path::new(GETPROP).exists();
         let property = |name: &str| if ask { getprop(name) } else { None };
         let gathered = phone::gather(&self.data, users, &read, &property);
-        self.notes.extend(gathered.failures.into_iter().map(|why| format!("not known of this phone: {why}")));
+        if !gathered.failures.is_empty() {
+            let sources = gathered.failures.join("; ");
+            self.notes
+                .push(format!("not all is known of this phone, as these sources cannot be read: {sources}"));
+        }
         gathered.truth
     }
 }
