@@ -205,6 +205,22 @@ mod tests {
     }
 
     #[test]
+    fn most_numbers_are_no_degrees() {
+        for (text, degrees) in [
+            ("38.722252", Some(Degrees::Decimal)),
+            ("-9139337", Some(Degrees::Whole)),
+            ("3.2.100", None),
+            ("38.72", None),
+            ("1795255200123", None),
+        ] {
+            assert_eq!(Degrees::of(text), degrees, "{text}");
+        }
+        assert!(pair_near("38.722252", "-9.139337", LISBON).is_some());
+        assert!(pair_near("38722252", "-9139337", LISBON).is_some());
+        assert!(pair_near("38.722252", "-9139337", LISBON).is_none());
+    }
+
+    #[test]
     fn distance() {
         let porto = Position { lat: 41.157_944, lon: -8.629_105 };
         let distance = LISBON.distance_km(porto);
