@@ -382,6 +382,7 @@ fn identifier(row: &Fields<'_>) -> Result<Identifier, Error> {
         "colons",
         "dashes",
         "bare",
+        "unpadded",
         "no_dashes",
         "no_leading_zeros",
         "decimal",

@@ -179,3 +179,16 @@ fn what_is_no_package_is_no_sender() {
         assert_eq!(one(&findings, Kind::StatusBar, "gesture_pull_down").sender, None, "{other}");
     }
 }
+
+#[test]
+fn an_address_whose_octets_lost_their_zeros_is_recognised() {
+    let detector = detector();
+    for (sent, form) in [
+        ("34:ce:0:12:34:56", None),
+        ("34:CE:0:12:34:56", None),
+        ("bb47a9cef73eda9ce0e1d8c6cfcb8d3b", Some("md5")),
+    ] {
+        let findings = Case::new().json(&format!(r#"{{"x":"{sent}"}}"#)).examine(&detector);
+        assert_eq!(one(&findings, Kind::Mac, "34:ce:00:12:34:56").form.as_deref(), form);
+    }
+}

@@ -380,6 +380,7 @@ fn spell(value: &str, spelling: &str, data: &Data) -> Vec<String> {
         "colons" => mac(value, ":"),
         "dashes" => mac(value, "-"),
         "bare" => mac(value, ""),
+        "unpadded" => unpadded(value),
         "no_leading_zeros" => {
             let short = value.trim_start_matches('0');
             if short.len() < value.len() && short.len() >= 8 { one(short.into()) } else { Vec::new() }
@@ -397,13 +398,27 @@ fn spell(value: &str, spelling: &str, data: &Data) -> Vec<String> {
 
 /// A MAC address's six octets joined by `separator`, in both cases.
 fn mac(value: &str, separator: &str) -> Vec<String> {
+    octets(value).map(|octets| both_cases(&octets.join(separator))).unwrap_or_default()
+}
+
+/// Joined by colons, without leading zeros; nothing when there are none.
+fn unpadded(value: &str) -> Vec<String> {
+    let Some(octets) = octets(value) else { return Vec::new() };
+    let short = octets.each_ref().map(|octet| octet.strip_prefix('0').unwrap_or(octet));
+    let text = short.join(":");
+    // Below that it could be a time of day and its parts.
+    if (12..17).contains(&text.len()) { both_cases(&text) } else { Vec::new() }
+}
+
+fn octets(value: &str) -> Option<[String; 6]> {
     let digits: String = value.chars().filter(char::is_ascii_hexdigit).collect();
-    if digits.len() != 12 {
-        return Vec::new();
-    }
-    let octets: Vec<&str> = (0..12).step_by(2).filter_map(|start| digits.get(start..start + 2)).collect();
-    let joined = octets.join(separator);
-    vec![joined.to_ascii_lowercase(), joined.to_ascii_uppercase()]
+    let octet = |index: usize| digits.get(2 * index..2 * index + 2).map(str::to_owned);
+    let all: Vec<String> = (0..6).filter_map(octet).collect();
+    all.try_into().ok().filter(|_| digits.len() == 12)
+}
+
+fn both_cases(text: &str) -> Vec<String> {
+    vec![text.to_ascii_lowercase(), text.to_ascii_uppercase()]
 }
 
 /// 3GPP2 X.S0008: the first 8 hexadecimal digits as 10 decimal ones, the last 6 as 8.
