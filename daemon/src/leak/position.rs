@@ -57,9 +57,13 @@ pub(crate) fn pair(lat: &str, lon: &str) -> Option<(Position, bool)> {
     scaled(lat, lon).next().map(|position| (position, true))
 }
 
-/// A number as programs write it, of one as people do: with a decimal comma, or with the letter of its hemisphere.
+/// A number as programs write it, of one as people do: with a decimal comma, or with the letter of its hemisphere. What Java
+/// writes of a double, `3.8722252E7` or `-9139337.0`, becomes the number it is.
 fn plain(text: &str) -> Cow<'_, str> {
     let text = text.trim_matches(' ');
+    if let Some(number) = written_out(text) {
+        return number;
+    }
     let (digits, south) = match text.as_bytes() {
         [.., b'0'..=b'9'] | [] => (text, false),
         [.., b'N' | b'E' | b'n' | b'e'] => (text.trim_end_matches(char::is_alphabetic).trim_end(), false),
@@ -71,6 +75,16 @@ fn plain(text: &str) -> Cow<'_, str> {
     }
     let sign = if south && !digits.starts_with('-') { "-" } else { "" };
     Cow::Owned(format!("{sign}{}", digits.replacen(',', ".", 1)))
+}
+
+fn written_out(text: &str) -> Option<Cow<'_, str>> {
+    if let Some(whole) = text.strip_suffix(".0") {
+        return Some(Cow::Borrowed(whole));
+    }
+    let exponent = text.find(['E', 'e'])?;
+    let ends = text.get(exponent..)?.ends_with(|c: char| c.is_ascii_digit());
+    let number = text.parse::<f64>().ok().filter(|number| ends && number.abs() < 1e10)?;
+    Some(Cow::Owned(number.to_string()))
 }
 
 /// How a number may say degrees. Two that are not alike are no pair.
@@ -93,10 +107,16 @@ impl Degrees {
             return None;
         }
         match bytes.iter().position(|byte| *byte == b'.') {
-            // Two points make a version, 3.2.10.
-            Some(point) => (bytes.len() - point > 3
-                && bytes.iter().rposition(|byte| *byte == b'.') == Some(point))
-            .then_some(Degrees::Decimal),
+            Some(point) => match bytes.get(point..)? {
+                b".0" => Degrees::of(text.get(..point)?),
+                // As Java writes what is large or small.
+                [.., b'E' | b'e', b'0'..=b'9'] | [.., b'E' | b'e', b'-', b'0'..=b'9'] => {
+                    written_out(text).and_then(|number| Degrees::of(&number))
+                }
+                // Two points make a version, 3.2.10.
+                decimals => (decimals.len() > 3 && !decimals.iter().skip(1).any(|byte| *byte == b'.'))
+                    .then_some(Degrees::Decimal),
+            },
             // Eleven characters hold every whole number that is in range.
             None => (bytes.len() <= 11 || matches!(bytes.first(), Some(b'0' | b'-' | b'+')))
                 .then_some(Degrees::Whole),
@@ -113,7 +133,7 @@ pub(crate) fn pair_near(lat: &str, lon: &str, fix: Position) -> Option<Position>
     }
     match pair(lat, lon)? {
         (position, false) => Some(position).filter(|position| position.is_near(fix)),
-        (_, true) => scaled(lat, lon).find(|position| position.is_near(fix)),
+        (_, true) => scaled(&plain(lat), &plain(lon)).find(|position| position.is_near(fix)),
     }
 }
 
@@ -186,9 +206,12 @@ mod tests {
         assert_eq!(pair("38.722252", "-9.139337").unwrap(), (LISBON, false));
         assert_eq!(pair("38722252", "-9139337").unwrap(), (LISBON, true));
         assert_eq!(pair("387222520", "-91393370").unwrap(), (LISBON, true));
-        for (lat, lon) in
-            [("38,722252", "-9,139337"), ("38.722252N", "9.139337W"), ("38.722252 N", "9.139337 w")]
-        {
+        for (lat, lon) in [
+            ("38,722252", "-9,139337"),
+            ("38.722252N", "9.139337W"),
+            ("38.722252 N", "9.139337 w"),
+            ("3.8722252E1", "-9.139337E0"),
+        ] {
             assert_eq!(pair(lat, lon).unwrap(), (LISBON, false), "{lat} {lon}");
         }
         assert_eq!(LISBON.to_string(), "38.722252,-9.139337");
@@ -210,6 +233,10 @@ mod tests {
             ("38.722252", Some(Degrees::Decimal)),
             ("-9139337", Some(Degrees::Whole)),
             ("3.2.100", None),
+            ("3.8722252E1", Some(Degrees::Decimal)),
+            ("3.8722252E7", Some(Degrees::Whole)),
+            ("-9139337.0", Some(Degrees::Whole)),
+            ("1.5E9.E9", None),
             ("38.72", None),
             ("1795255200123", None),
         ] {
@@ -217,6 +244,7 @@ mod tests {
         }
         assert!(pair_near("38.722252", "-9.139337", LISBON).is_some());
         assert!(pair_near("38722252", "-9139337", LISBON).is_some());
+        assert!(pair_near("3.8722252E7", "-9139337.0", LISBON).is_some());
         assert!(pair_near("38.722252", "-9139337", LISBON).is_none());
     }
 
