@@ -97,7 +97,13 @@ pub(super) fn gunzip(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
         let body = data.get(at + header..).unwrap_or_default();
         // A last member says at the end of the data how long it is: then no second round is needed.
         let said = data.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
-        let Some(member) = inflate_sized(body, said, budget) else { break };
+        // All members are one layer.
+        let left = budget.limits().layer_bytes.saturating_sub(all.as_ref().map_or(0, |all| all.bytes.len()));
+        let Some(member) = inflate_sized(body, said, left, budget) else {
+            let cut = all.as_mut().filter(|_| left == 0).map(|all| &mut all.cut);
+            cut.into_iter().for_each(|cut| *cut = cut.or(Some(Limits::CUT_BYTES)));
+            break;
+        };
         let trailer = at + header + member.used;
         let mut cut = member.cut;
         if cut.is_none() {
@@ -142,12 +148,13 @@ pub(super) fn unzlib(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
 
 /// Raw deflate (RFC 1951). `None` when nothing could be read.
 pub(super) fn inflate(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
-    inflate_sized(data, 0, budget)
+    inflate_sized(data, 0, usize::MAX, budget)
 }
 
-/// The same, where something says how long the output will be. It is believed as far as telemetry shrinks, no further.
-fn inflate_sized(data: &[u8], said: usize, budget: &mut Budget) -> Option<Inflated> {
-    let room = budget.room(data.len());
+/// The same of at most `left` bytes, where something says how long the output will be. It is believed as far as telemetry
+/// shrinks, no further.
+fn inflate_sized(data: &[u8], said: usize, left: usize, budget: &mut Budget) -> Option<Inflated> {
+    let room = budget.room(data.len()).min(left);
     if room == 0 || !budget.work(data.len()) {
         return None;
     }
