@@ -18,13 +18,13 @@ pub(crate) fn note_own_values(alerts: &mut [Alert]) {
         let texts = [Some(&finding.value), finding.raw.as_ref()].into_iter().flatten();
         texts.map(|text| (finding.kind, text.as_str()))
     }));
-    // Nearly always none is there: one look through all of it says so.
-    let shown: Vec<String> = if own.is_empty() { Vec::new() } else { alerts.iter().map(shown).collect() };
-    let all = shown.join("\n");
-    own.retain(|text| all.contains(text.as_str()));
     if own.is_empty() {
         return;
     }
+    let shown: Vec<String> = alerts.iter().map(shown).collect();
+    // Nearly always none is there: one look through all of it says so.
+    let all = shown.join("\n");
+    own.retain(|text| all.contains(text.as_str()));
     for (alert, shown) in alerts.iter_mut().zip(shown) {
         alert.own_values = own.iter().filter(|text| shown.contains(text.as_str())).cloned().collect();
     }

@@ -100,8 +100,9 @@ pub(super) fn gunzip(data: &[u8], budget: &mut Budget) -> Option<Inflated> {
         // All members are one layer.
         let left = budget.limits().layer_bytes.saturating_sub(all.as_ref().map_or(0, |all| all.bytes.len()));
         let Some(member) = inflate_sized(body, said, left, budget) else {
-            let cut = all.as_mut().filter(|_| left == 0).map(|all| &mut all.cut);
-            cut.into_iter().for_each(|cut| *cut = cut.or(Some(Limits::CUT_BYTES)));
+            if let Some(all) = all.as_mut().filter(|_| left == 0) {
+                all.cut = all.cut.or(Some(Limits::CUT_BYTES));
+            }
             break;
         };
         let trailer = at + header + member.used;
